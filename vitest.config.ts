@@ -1,0 +1,40 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    globals: false,
+    include: [],
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/promises/**", "test/containers/**", "test/house.test.ts"],
+          testTimeout: 10_000,
+          pool: "threads",
+        },
+      },
+      { test: { name: "house", include: ["test/house.test.ts"], testTimeout: 30_000 } },
+      {
+        test: {
+          name: "promises",
+          include: ["test/promises/**/*.test.ts"],
+          globalSetup: ["./test/promises/setup.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+          fileParallelism: false,
+          pool: "forks",
+        },
+      },
+      {
+        test: {
+          name: "containers",
+          include: ["test/containers/**/*.test.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});

@@ -1,0 +1,234 @@
+/**
+ * Settings come from the environment alone. Each is declared once, with type, default, unit and one sentence; the
+ * declarations check, print and document it. All problems are reported at once, before the first connection.
+ */
+import assert from "node:assert";
+import { readFileSync } from "node:fs";
+import { envSchema } from "env-schema";
+import { type Static, type TSchema, Type } from "typebox";
+
+/** Name in the environment → schema made by the functions below. */
+export type Declarations = Readonly<Record<string, TSchema>>;
+export type Settings<D extends Declarations> = { readonly [K in keyof D]: Static<D[K]> };
+
+/** What the environment said, and how to say it right. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[], options?: ErrorOptions) {
+    super(`${problems.length} settings are wrong:\n${problems.map((one) => `- ${one}`).join("\n")}`, options);
+    this.name = "ConfigError";
+    this.problems = problems;
+  }
+}
+
+/** Members beside JSON Schema's own. */
+interface Extras {
+  /** Never printed. URLs lose only their password. */
+  readonly secret?: true;
+  /** What applies when it is unset and no plain default can say it. */
+  readonly otherwise?: string;
+}
+
+/** Text. Without a default it must be set. */
+export const text = (sentence: string, more: Extras & { default?: string; format?: "url" } = {}) =>
+  Type.String({ description: sentence, minLength: 1, ...more });
+
+/** Text that may be unset: "" then. `otherwise` says what applies. */
+export const optionalText = (sentence: string, more: Extras) =>
+  Type.String({ description: sentence, default: "", ...more });
+
+/** Several texts, with commas between them. */
+export const list = (sentence: string, more: Extras & { default?: string } = {}) =>
+  Type.Unsafe<readonly string[]>(Type.String({ description: sentence, minLength: 1, separator: ",", ...more }));
+
+/** A whole number; its name ends in its unit (`_MS`, `_BYTES`, `_RECORDS`, `_MAX`…). */
+export const integer = (sentence: string, range: { default: number; minimum: number; maximum: number }) =>
+  Type.Integer({ description: sentence, ...range });
+
+/** `true` or `false`. */
+export const flag = (sentence: string, more: { default: boolean }) => Type.Boolean({ description: sentence, ...more });
+
+/** One of a few words. */
+export const choice = <T extends string>(sentence: string, words: readonly T[], more: { default: T }) =>
+  Type.Unsafe<T>({ type: "string", enum: words, description: sentence, ...more });
+
+/** The TCP port of a role's one server. */
+export const port = (usual: number) =>
+  integer("TCP port of this role's HTTP server; 0 takes a free one.", { default: usual, minimum: 0, maximum: 65_535 });
+
+/** Every role has these. */
+export const processSettings = {
+  LOG_LEVEL: choice("Least severity that is logged.", ["debug", "info", "warn", "error", "silent"], {
+    default: "info",
+  }),
+};
+
+/** Roles that use the log. */
+export const logSettings = {
+  KAFKA_BROKERS: list("Kafka brokers to start from, as `host:port`, with commas between them."),
+  SPILLWAY_TOPIC: text("Topic of the events.", { default: "spillway.events" }),
+  SPILLWAY_CONTROL_TOPIC: optionalText("Compacted topic of what roles tell each other.", {
+    otherwise: "`SPILLWAY_TOPIC` + `.control`",
+  }),
+  SPILLWAY_GROUP: optionalText("Consumer group of the sinks.", { otherwise: "`SPILLWAY_TOPIC` + `.sink`" }),
+  SPILLWAY_PARTITIONS: integer("Partitions of the topic; used once, when it is created.", {
+    default: 12,
+    minimum: 1,
+    maximum: 1_000,
+  }),
+};
+
+/** Roles that use the database. */
+export const databaseSettings = {
+  DATABASE_URL: text("PostgreSQL, as `postgres://user:password@host:port/database`.", { format: "url", secret: true }),
+};
+
+/** Every role has a server, if only for its operator. */
+export const httpSettings = {
+  HOST: text("Address to listen on. Anything but loopback needs keys.", { default: "127.0.0.1" }),
+  SPILLWAY_KEYS: optionalText("API keys: a file made by `npm run keys`, or its JSON.", {
+    secret: true,
+    otherwise: "no keys: every caller may do everything, on loopback only",
+  }),
+  SPILLWAY_OPEN: flag("Listen beyond loopback even without keys.", { default: false }),
+  SPILLWAY_CONNECTIONS_MAX: integer("Connections that one server holds at once; more are closed at once.", {
+    default: 20_000,
+    minimum: 1,
+    maximum: 1_000_000,
+  }),
+};
+
+/** What was declared for settings that were read: printing must know what is secret. */
+const declared = new WeakMap<object, Declarations>();
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Reads what is declared and nothing else. An empty variable counts as unset, as compose files write it.
+ * @throws ConfigError with every problem: name, value (unless secret), what is wrong, what it is for
+ */
+export function readSettings<D extends Declarations>(declarations: D, environment?: Environment): Settings<D> {
+  const given = Object.entries(environment ?? process.env).filter(([name, value]) => name in declarations && value);
+  const data = Object.fromEntries(given.map(([name, value]) => [name, tidy(declarations[name], value ?? "")]));
+  try {
+    const schema = Type.Object(declarations);
+    const settings = envSchema<Settings<D>>({ schema, data, env: false, ajv: { customOptions: withOurKeywords } });
+    declared.set(settings, declarations);
+    return settings;
+  } catch (cause) {
+    if (!(cause instanceof Error && "errors" in cause && Array.isArray(cause.errors))) throw cause;
+    throw new ConfigError(
+      cause.errors.map((fault: Fault) => explain(fault, declarations, data)),
+      { cause },
+    );
+  }
+}
+
+type CustomOptions = Extract<
+  NonNullable<NonNullable<Parameters<typeof envSchema>[0]>["ajv"]>,
+  { customOptions: unknown }
+>;
+const withOurKeywords: CustomOptions["customOptions"] = (ajv) =>
+  ajv.addVocabulary(["secret", "otherwise"]).addFormat("url", { validate: URL.canParse });
+
+/** Blanks around the commas of a list are no part of its texts, nor is an empty one. */
+function tidy(schema: TSchema | undefined, value: string): string {
+  if (!(schema && "separator" in schema)) return value;
+  const parts = value.split(",").map((part) => part.trim());
+  return parts.filter((part) => part !== "").join(",");
+}
+
+/** What ajv tells about one fault. */
+interface Fault {
+  readonly instancePath: string;
+  readonly message?: string;
+  readonly params: Readonly<Record<string, unknown>>;
+}
+
+function explain(fault: Fault, declarations: Declarations, data: Environment): string {
+  const missing = fault.params["missingProperty"];
+  const name = typeof missing === "string" ? missing : fault.instancePath.slice(1);
+  const about = describe(name, declarations[name] ?? {});
+  if (missing) return `${name} is not set. ${about.sentence}`;
+  const words = fault.params["allowedValues"];
+  const wrong = Array.isArray(words) ? `must be one of ${words.join(", ")}` : fault.message;
+  return `${name} ${wrong}, but is ${about.secret ? "something else" : JSON.stringify(data[name])}. ${about.sentence}`;
+}
+
+/** @returns the settings as a log line may show them: secrets hidden, passwords cut out of URLs */
+export function printable(settings: object): Record<string, unknown> {
+  const declarations = declared.get(settings);
+  assert(declarations, "printable() takes what readSettings() returned: a copy has lost what is secret");
+  return Object.fromEntries(
+    Object.entries(settings).map(([name, value]) => [
+      name,
+      describe(name, declarations[name] ?? {}).secret ? hidden(value) : value,
+    ]),
+  );
+}
+
+function hidden(value: unknown): string {
+  if (value === "") return "";
+  const url = URL.parse(String(value));
+  if (!url?.host) return "(set)";
+  if (url.password) url.password = "***";
+  for (const name of url.searchParams.keys()) if (/pass|secret|key/i.test(name)) url.searchParams.set(name, "***");
+  return url.href;
+}
+
+/** A row of the configuration table. */
+export interface SettingRow {
+  readonly name: string;
+  readonly fallback: string;
+  readonly sentence: string;
+  readonly secret: boolean;
+}
+
+/** @returns what a person must know of each setting, in the order of declaration */
+export const settingRows = (declarations: Declarations): SettingRow[] =>
+  Object.entries(declarations).map(([name, schema]) => describe(name, schema));
+
+function describe(name: string, schema: TSchema): SettingRow {
+  const { description = "", otherwise, secret } = schema as Extras & { description?: string };
+  const plain = "default" in schema && schema.default !== "" ? `\`${String(schema.default)}\`` : "must be set";
+  return { name, fallback: otherwise ?? plain, sentence: description, secret: secret === true };
+}
+
+/** The names that derive from the topic's unless they are set. */
+export function topicNames(settings: Settings<typeof logSettings>): { topic: string; control: string; group: string } {
+  const topic = settings.SPILLWAY_TOPIC;
+  return {
+    topic,
+    control: settings.SPILLWAY_CONTROL_TOPIC || `${topic}.control`,
+    group: settings.SPILLWAY_GROUP || `${topic}.sink`,
+  };
+}
+
+/** The level for the log that must exist before the settings are read; a wrong one is reported when they are. */
+export function logLevel(): Static<typeof processSettings.LOG_LEVEL> {
+  try {
+    return readSettings(processSettings).LOG_LEVEL;
+  } catch {
+    return "info";
+  }
+}
+
+/**
+ * The text of the key file.
+ * @param setting `SPILLWAY_KEYS`: JSON, or the path of a file that holds it; "" gives null (no keys)
+ * @throws ConfigError when the file cannot be read
+ */
+export function readKeyText(setting: string): string | null {
+  if (setting === "") return null;
+  if (setting.trimStart().startsWith("[")) return setting;
+  try {
+    return readFileSync(setting, "utf8");
+  } catch (cause) {
+    throw new ConfigError(
+      [`SPILLWAY_KEYS names the file ${setting}, which cannot be read: make it with npm run keys.`],
+      {
+        cause,
+      },
+    );
+  }
+}

@@ -1,0 +1,81 @@
+/** Every metric, in one table: name, help, labels. Labels come from small closed sets: never a clientId, never a path. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "@prometheus-io/client";
+
+/** From a fast append (0.3 ms on loopback) to a request that was waited for as long as is allowed. */
+const MS_BUCKETS = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 25_000];
+const COUNT_BUCKETS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000];
+
+type Make<M> = (registry: Registry) => M;
+
+function counter<const L extends string = never>(
+  name: string,
+  help: string,
+  ...labelNames: readonly L[]
+): Make<Counter<L>> {
+  return (registry) => new Counter<L>({ name: `spillway_${name}`, help, labelNames, registers: [registry] });
+}
+
+function gauge<const L extends string = never>(
+  name: string,
+  help: string,
+  ...labelNames: readonly L[]
+): Make<Gauge<L>> {
+  return (registry) => new Gauge<L>({ name: `spillway_${name}`, help, labelNames, registers: [registry] });
+}
+
+function histogram<const L extends string = never>(
+  name: string,
+  help: string,
+  ...labelNames: readonly L[]
+): Make<Histogram<L>> {
+  const buckets = name.endsWith("_ms") ? MS_BUCKETS : COUNT_BUCKETS;
+  return (registry) => new Histogram<L>({ name: `spillway_${name}`, help, labelNames, buckets, registers: [registry] });
+}
+
+const TABLE = {
+  httpRequestMs: histogram("http_request_ms", "Time from request to the end of its answer, in ms.", "route", "status"),
+
+  ingestAcceptedEvents: counter("ingest_accepted_events_total", "Events found valid."),
+  ingestRefusedEvents: counter("ingest_refused_events_total", "Events refused, by the problem's code.", "code"),
+  ingestAcknowledgedEvents: counter("ingest_acknowledged_events_total", "Events that the log made durable."),
+  ingestAppendMs: histogram("ingest_append_ms", "Time from handing a send to the log until its answer, in ms."),
+  ingestInFlightBytes: gauge("ingest_in_flight_bytes", "Bytes of events accepted and not yet acknowledged."),
+  ingestSendRecords: histogram("ingest_send_records", "Records in one send to the log."),
+
+  sinkSavedRows: counter("sink_saved_rows_total", "Events saved as rows."),
+  sinkCopies: counter("sink_copies_total", "Records left out because an earlier one has their identity."),
+  sinkDeadLetters: counter("sink_dead_letters_total", "Records set aside, by reason.", "reason"),
+  sinkBatchRows: histogram("sink_batch_rows", "Records in one transaction."),
+  sinkBatchMs: histogram("sink_batch_ms", "Time of one transaction, in ms."),
+  sinkRestMs: counter("sink_rest_ms_total", "Time rested between batches to spare the database, in ms."),
+  sinkLagRecords: gauge("sink_lag_records", "High watermark less checkpoint, by partition.", "partition"),
+  sinkCheckpoint: gauge("sink_checkpoint", "First offset that is not saved, by partition.", "partition"),
+  sinkStoreErrors: counter("sink_store_errors_total", "Failed transactions, by class.", "class"),
+  sinkCircuitState: gauge("sink_circuit_state", "The store's circuit: 0 closed, 1 half-open, 2 open."),
+
+  queryTailRecords: gauge("query_tail_records", "Unsaved records held by this node."),
+  queryTailBytes: gauge("query_tail_bytes", "Bytes of unsaved records held by this node."),
+  queryReadTo: gauge("query_read_to", "First offset that this node has not read, by partition.", "partition"),
+  queryBarrierMs: histogram("query_barrier_ms", "Wait until this node had read as far as the log, in ms."),
+  queryPages: counter("query_pages_total", "Pages answered, by source: rows, tail or both.", "source"),
+  querySubscribers: gauge("query_subscribers", "Live subscriptions open."),
+  queryFrames: counter("query_frames_total", "Live frames sent, by type.", "type"),
+
+  poolConnections: gauge("pool_connections", "Database connections open, by pool.", "pool"),
+  poolWaiting: gauge("pool_waiting", "Callers waiting for a database connection, by pool.", "pool"),
+  poolWaitMs: histogram("pool_wait_ms", "Wait for a database connection, in ms.", "pool"),
+
+  kafkaErrors: counter("kafka_errors_total", "Failed requests to the log, by request and kind.", "request", "kind"),
+} as const;
+
+export type Metrics = { readonly registry: Registry } & {
+  readonly [K in keyof typeof TABLE]: ReturnType<(typeof TABLE)[K]>;
+};
+
+/** A process' metrics in a registry of their own, with Node's usual ones. Several roles in one process share one. */
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const made = Object.fromEntries(Object.entries(TABLE).map(([key, make]) => [key, make(registry)]));
+  return { registry, ...(made as Omit<Metrics, "registry">) };
+}

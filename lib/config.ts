@@ -6,6 +6,7 @@ import assert from "node:assert";
 import { readFileSync } from "node:fs";
 import { envSchema } from "env-schema";
 import { type Static, type TSchema, Type } from "typebox";
+import { type KeyRing, parseKeys } from "./access.ts";
 
 /** Name in the environment → schema made by the functions below. */
 export type Declarations = Readonly<Record<string, TSchema>>;
@@ -214,21 +215,24 @@ export function logLevel(): Static<typeof processSettings.LOG_LEVEL> {
 }
 
 /**
- * The text of the key file.
- * @param setting `SPILLWAY_KEYS`: JSON, or the path of a file that holds it; "" gives null (no keys)
- * @throws ConfigError when the file cannot be read
+ * The node's keys, or null without any.
+ * @throws ConfigError when the key file cannot be read or is wrong, and when a node without keys would listen beyond
+ *   loopback unasked
  */
-export function readKeyText(setting: string): string | null {
-  if (setting === "") return null;
-  if (setting.trimStart().startsWith("[")) return setting;
+export function readKeys(settings: Settings<typeof httpSettings>): KeyRing | null {
+  const { HOST, SPILLWAY_KEYS: keys, SPILLWAY_OPEN: open } = settings;
+  if (keys === "" && !open && !LOOPBACK.test(HOST))
+    throw new ConfigError([
+      `HOST is ${HOST} and there are no keys, so that everybody could read and write everything: make a key with ` +
+        "npm run keys and name its file in SPILLWAY_KEYS, or set SPILLWAY_OPEN=true.",
+    ]);
+  if (keys === "") return null;
   try {
-    return readFileSync(setting, "utf8");
+    return parseKeys(keys.trimStart().startsWith("[") ? keys : readFileSync(keys, "utf8"));
   } catch (cause) {
-    throw new ConfigError(
-      [`SPILLWAY_KEYS names the file ${setting}, which cannot be read: make it with npm run keys.`],
-      {
-        cause,
-      },
-    );
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new ConfigError([`SPILLWAY_KEYS: ${why}. It is a file made by npm run keys, or its JSON.`], { cause });
   }
 }
+
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/;

@@ -4,12 +4,13 @@ export default defineConfig({
   test: {
     globals: false,
     include: [],
+    teardownTimeout: 60_000,
     projects: [
       {
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/promises/**", "test/containers/**", "test/house.test.ts"],
+          exclude: ["test/promises/**", "test/real/**", "test/containers/**", "test/house.test.ts"],
           testTimeout: 10_000,
           pool: "threads",
         },
@@ -18,7 +19,7 @@ export default defineConfig({
       {
         test: {
           name: "promises",
-          include: ["test/promises/**/*.test.ts"],
+          include: ["test/promises/**/*.test.ts", "test/real/**/*.test.ts"],
           globalSetup: ["./test/promises/setup.ts"],
           testTimeout: 120_000,
           hookTimeout: 180_000,

@@ -1,0 +1,120 @@
+/** Apache Kafka 4.3.1 as a process on this machine: one broker that is its own controller (KRaft). */
+import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { checkJars, fetchJars, findJava, KAFKA_VERSION } from "./kafka-jars.ts";
+import { answersMetadata } from "./kafka-metadata.ts";
+import { nativeServer } from "./native.ts";
+import { keptPorts } from "./ports.ts";
+import type { KafkaOptions, KafkaServer } from "./server.ts";
+
+/** No JIT beyond the quick one: a broker starts in 1.5 s and holds 340 MB. */
+const JVM = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"];
+const QUIET = [
+  "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+  "-Dorg.slf4j.simpleLogger.showDateTime=true",
+  "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+];
+
+/**
+ * Not yet started; its jars are there when this resolves. Loopback only.
+ * @throws Missing when Java, or Maven to fetch the jars, is not installed
+ */
+export async function nativeKafka(options: KafkaOptions): Promise<KafkaServer> {
+  const { dataDir } = options;
+  const java = findJava();
+  checkJars();
+  const jars = await fetchJars(options.say);
+  mkdirSync(dataDir, { recursive: true });
+  const [port = 0, inner = 0, controller = 0] = await keptPorts(join(dataDir, "ports.json"), 3);
+  const advertised = options.advertisedPort ?? port;
+  const data = join(dataDir, "data");
+  const config = join(dataDir, "server.properties");
+  const logFile = join(dataDir, "kafka.log");
+  const properties = (logDir: string): string => brokerProperties({ port, inner, controller, advertised, logDir });
+  const server = nativeServer({
+    what: `Kafka ${KAFKA_VERSION}: ${java} with the jars in ${jars}; data in ${dataDir}; ports ${port} (clients), ${inner}, ${controller}`,
+    dataDir,
+    logFile,
+    startLimitMs: 60_000,
+    stopLimitMs: 20_000,
+    stopSignal: "SIGTERM",
+    prepare: async () => {
+      if (!existsSync(data)) format(java, jars, config, data, properties);
+      writeFileSync(config, properties(data));
+    },
+    command: () => ({
+      file: java,
+      args: [...JVM, ...QUIET, "-cp", `${jars}/*`, "kafka.Kafka", config],
+      cwd: dataDir,
+      // Its log is made to be recovered; waiting for an orderly end would only hold the ports longer.
+      lastWord: "SIGKILL",
+      output: logFile,
+    }),
+    ready: () => answersMetadata("127.0.0.1", port),
+    onDeath: options.onDeath,
+  });
+  return Object.defineProperties(server as KafkaServer, {
+    brokers: { value: `127.0.0.1:${advertised}`, enumerable: true },
+  });
+}
+
+/** Made aside and then renamed: an interrupted format leaves nothing that looks complete. */
+function format(
+  java: string,
+  jars: string,
+  config: string,
+  data: string,
+  properties: (logDir: string) => string,
+): void {
+  const fresh = `${data}.new`;
+  rmSync(fresh, { recursive: true, force: true });
+  writeFileSync(config, properties(fresh));
+  const cluster = randomBytes(16).toString("base64url");
+  const args = [...JVM, ...QUIET, "-cp", `${jars}/*`, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config];
+  const done = spawnSync(java, args, { encoding: "utf8" });
+  if (done.status !== 0) throw new Error(`Kafka: its storage could not be formatted: ${done.stdout}${done.stderr}`);
+  renameSync(fresh, data);
+}
+
+/**
+ * The broker talks to itself on a listener of its own: a proxy between it and the clients does not cut it off from itself.
+ * The controller is named by configuration, not in the data: another port at the next start is no matter.
+ */
+function brokerProperties(to: {
+  port: number;
+  inner: number;
+  controller: number;
+  advertised: number;
+  logDir: string;
+}): string {
+  const settings = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    listeners: `PLAINTEXT://127.0.0.1:${to.port},INNER://127.0.0.1:${to.inner},CONTROLLER://127.0.0.1:${to.controller}`,
+    "advertised.listeners": `PLAINTEXT://127.0.0.1:${to.advertised},INNER://127.0.0.1:${to.inner}`,
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INNER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "INNER",
+    "controller.listener.names": "CONTROLLER",
+    "controller.quorum.voters": `1@127.0.0.1:${to.controller}`,
+    "log.dirs": to.logDir,
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "1",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    // A killed broker may come back only when its last registration has lapsed: 12 s with the default of 9 s.
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "1000",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+  };
+  return Object.entries(settings)
+    .map(([name, value]) => `${name}=${value}\n`)
+    .join("");
+}

@@ -1,0 +1,138 @@
+/**
+ * The group's verbs → lanes. Assigned: the checkpoint is read and proved to belong to this log, then the lane starts there.
+ * Revoked or lost: the lane closes, since the checkpoint refuses whoever is late. The broker's offsets are never asked.
+ */
+import type { Clock } from "#lib/clock.ts";
+import type { LogIdentity } from "#lib/control.ts";
+import {
+  type GroupHandlers,
+  type LogAdmin,
+  LogError,
+  OffsetOutOfRange,
+  type PartitionReader,
+} from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
+import type { Pool } from "#lib/postgres/pool.ts";
+import { classify } from "#lib/postgres/sqlstate.ts";
+import { recordHash } from "./batch.ts";
+import { beginCheckpoints, type Checkpoint, readCheckpoints } from "./checkpoint.ts";
+import { Circuit } from "./circuit.ts";
+import type { Lanes } from "./lanes.ts";
+
+export interface AssignParts {
+  readonly identity: LogIdentity;
+  readonly pool: Pool;
+  readonly admin: LogAdmin;
+  readonly reader: PartitionReader;
+  readonly lanes: Lanes;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Called with the checkpoints found at each assignment. */
+  readonly started: (nextOffsets: ReadonlyMap<number, bigint>) => void;
+}
+
+/** The log does not hold what the checkpoint covers: it is another log than the one that was saved. */
+export class ContinuityBroken extends Error {
+  constructor(topic: string, partition: number, offset: bigint) {
+    super(
+      `${topic}/${partition}: the record at offset ${offset} is not the one that was saved. The topic was recreated, or this ` +
+        "database belongs to another log. Point the sink at the right topic or database, or adopt the new log as another epoch.",
+    );
+    this.name = "ContinuityBroken";
+  }
+}
+
+const FETCH_BYTES_MAX = 2 * 1024 * 1024;
+const FETCH_WAIT_MS = 5_000;
+
+/** Handlers for the group reader; `assigned()` tells whether this sink has partitions and knows where they start. */
+export function assignments(parts: AssignParts): GroupHandlers & { assigned(): boolean } {
+  const { lanes, log } = parts;
+  let assigned = false;
+  return {
+    assigned: () => assigned,
+    onAssigned: async (partitions, signal) => {
+      assigned = false;
+      lanes.assign(partitions);
+      const starts = await findStarts(parts, partitions, signal);
+      if (signal.aborted) return new Map();
+      for (const [partition, nextOffset] of starts) lanes.lane(partition)?.start(nextOffset);
+      assigned = true;
+      parts.started(starts);
+      log.info("partitions assigned", { partitions: partitions.join(",") });
+      return starts;
+    },
+    onRevoked: (partitions) => {
+      assigned = false;
+      lanes.revoke(partitions);
+      log.info("partitions revoked", { partitions: partitions.join(",") });
+    },
+    onBatch: (fetched) => lanes.push(fetched),
+  };
+}
+
+/** Waits for store and log as long as it takes. @throws OffsetOutOfRange, ContinuityBroken */
+async function findStarts(
+  parts: AssignParts,
+  partitions: readonly number[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<number, bigint>> {
+  const circuit = new Circuit();
+  while (!signal.aborted) {
+    try {
+      const starts = new Map<number, bigint>();
+      const checkpoints = await checkpointsOf(parts, partitions);
+      for (const [partition, checkpoint] of checkpoints) {
+        await verify(parts, partition, checkpoint);
+        starts.set(partition, checkpoint.nextOffset);
+      }
+      return starts;
+    } catch (error) {
+      if (error instanceof OffsetOutOfRange || error instanceof ContinuityBroken) throw error;
+      const message = (error as Error).message;
+      const errorClass = error instanceof LogError ? "down" : classify(error);
+      const waitMs = circuit.failed(errorClass, message, parts.clock.now(), parts.clock.random());
+      parts.log.warn("checkpoints not read", { errorClass, error: message, waitMs });
+      await parts.clock.sleep(waitMs, signal);
+    }
+  }
+  return new Map();
+}
+
+/** The checkpoints, begun at the log's start where there is none yet. */
+async function checkpointsOf(
+  { pool, identity, admin, log }: AssignParts,
+  partitions: readonly number[],
+): Promise<Map<number, Checkpoint>> {
+  const { epoch, topic } = identity;
+  const found = await readCheckpoints(pool, epoch, partitions);
+  const missing = partitions.filter((partition) => !found.has(partition));
+  if (missing.length === 0) return found;
+  const ranges = await admin.offsets(topic);
+  const starts = new Map(missing.map((partition) => [partition, ranges.get(partition)?.low ?? 0n]));
+  for (const [partition, low] of starts)
+    if (low > 0n)
+      log.warn("a new checkpoint begins above zero: what lay below is no longer in the log", { partition, low });
+  await beginCheckpoints(pool, epoch, starts);
+  return readCheckpoints(pool, epoch, partitions);
+}
+
+async function verify(
+  { identity, admin, reader }: AssignParts,
+  partition: number,
+  checkpoint: Checkpoint,
+): Promise<void> {
+  const { topic } = identity;
+  const range = (await admin.offsets(topic)).get(partition);
+  if (range === undefined) throw new LogError("retriable", `${topic}/${partition} has no offsets yet`);
+  const { nextOffset, last } = checkpoint;
+  if (nextOffset < range.low || nextOffset > range.high)
+    throw new OffsetOutOfRange(topic, partition, nextOffset, range);
+  // Trimmed meanwhile: nothing is left to compare, and the offsets fit.
+  if (last === null || last.offset < range.low) return;
+  const offsets = new Map([[partition, last.offset]]);
+  const fetched = await reader.fetch({ topic, offsets, maxWaitMs: FETCH_WAIT_MS, maxBytes: FETCH_BYTES_MAX });
+  const record = fetched.find((one) => one.partition === partition)?.records[0];
+  if (record?.offset !== last.offset || !recordHash(record).equals(last.hash))
+    throw new ContinuityBroken(topic, partition, last.offset);
+}

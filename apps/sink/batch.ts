@@ -1,0 +1,106 @@
+/** Records taken from lanes → one batch: decoded, judged, and printed for COPY while the batch before it is being saved. */
+import { createHash } from "node:crypto";
+import type { Decoded, RecordDecoder } from "#lib/decode.ts";
+import { type Event, timeText } from "#lib/event.ts";
+import type { LogRecord } from "#lib/kafka/ports.ts";
+import type { Lane, Taken } from "./lane.ts";
+
+/** An event with its place. */
+export interface Row {
+  readonly partition: number;
+  readonly record: LogRecord;
+  readonly event: Event;
+  /** Its line in COPY's text format, with the newline. */
+  readonly line: string;
+}
+
+/** A record that can never be a row. */
+export interface DeadLetter {
+  readonly partition: number;
+  readonly record: LogRecord;
+  readonly reason: string;
+  readonly detail: string;
+}
+
+/** One partition's part of a batch. */
+export interface Slice {
+  readonly taken: Taken;
+  readonly rows: readonly Row[];
+  readonly dead: readonly DeadLetter[];
+}
+
+export interface Batch {
+  readonly slices: readonly Slice[];
+}
+
+/** Rows and dead letters that one batch may hold. */
+export interface BatchLimits {
+  readonly recordsMax: number;
+  readonly bytesMax: number;
+}
+
+/**
+ * Takes from every lane that has news, each its share, the rest to those with more.
+ * @param lanes rotated by the caller, so that no lane is always the last
+ */
+export function take(lanes: readonly Lane[], limits: BatchLimits): Taken[] {
+  const taken: Taken[] = [];
+  let { recordsMax, bytesMax } = limits;
+  // Lanes with little first: what they leave of their share goes to the others.
+  const ready = lanes.filter((lane) => lane.hasNews).sort((a, b) => a.waitingRecords - b.waitingRecords);
+  for (const [index, lane] of ready.entries()) {
+    const left = ready.length - index;
+    const one = lane.take(Math.ceil(recordsMax / left), Math.ceil(bytesMax / left));
+    taken.push(one);
+    recordsMax = Math.max(left, recordsMax - one.records.length);
+    bytesMax = Math.max(left, bytesMax - one.records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0));
+  }
+  return taken;
+}
+
+/** @throws LogError when a writer's schema must be looked up and the log does not answer */
+export async function prepare(epoch: number, taken: readonly Taken[], decoder: RecordDecoder): Promise<Batch> {
+  const slices: Slice[] = [];
+  for (const one of taken) {
+    const { partition } = one.lane;
+    slices.push(slice(epoch, one, await decoder.decode(partition, one.records)));
+  }
+  return { slices };
+}
+
+function slice(epoch: number, taken: Taken, decoded: readonly Decoded[]): Slice {
+  const { partition } = taken.lane;
+  const rows: Row[] = [];
+  const dead: DeadLetter[] = [];
+  for (const one of decoded) {
+    const { record } = one;
+    if (one.ok) rows.push({ partition, record, event: one.event, line: copyLine(epoch, record.offset, one.event) });
+    else dead.push({ partition, record, reason: one.reason, detail: one.detail });
+  }
+  return { taken, rows, dead };
+}
+
+/** Columns as COPY_COLUMNS of write.ts names them. */
+function copyLine(epoch: number, offset: bigint, event: Event): string {
+  const data = event.data === null ? "\\N" : escaped(event.data);
+  return (
+    `${escaped(event.clientId)}\t${epoch}\t${offset}\t${escaped(event.id)}\t${escaped(event.type)}` +
+    `\t${timeText(event.occurredAtMs)}\t${timeText(event.receivedAtMs)}\t${data}\n`
+  );
+}
+
+const SPECIAL = /[\\\t\n\r]/;
+const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r" };
+
+/** Text for COPY: backslash, tab and line ends are written as escapes. Most text has none. */
+const escaped = (text: string): string =>
+  SPECIAL.test(text) ? text.replace(/[\\\t\n\r]/g, (character) => ESCAPES[character] ?? character) : text;
+
+/** Of a record as the log holds it: the checkpoint keeps it of the last record that it covers (continuity). */
+export function recordHash(record: LogRecord): Buffer {
+  const hash = createHash("sha256");
+  hash.update(`${record.key?.length ?? -1}/${record.value?.length ?? -1}/`);
+  if (record.key) hash.update(record.key);
+  if (record.value) hash.update(record.value);
+  return hash.digest();
+}

@@ -1,0 +1,119 @@
+/** SQL of the checkpoint: read, begin, move by compare-and-set, mark. */
+import type { Pool, Transaction } from "#lib/postgres/pool.ts";
+import { recordHash } from "./batch.ts";
+import type { Taken } from "./lane.ts";
+
+/** A partition's checkpoint. Offsets below `nextOffset` are saved. */
+export interface Checkpoint {
+  readonly nextOffset: bigint;
+  /** The last record it covers, if it ever covered one. */
+  readonly last: { readonly offset: bigint; readonly hash: Buffer } | null;
+}
+
+const QUERY_TIMEOUT_MS = 10_000;
+
+/** Those that exist. @throws what the database gives */
+export async function readCheckpoints(
+  pool: Pool,
+  epoch: number,
+  partitions: readonly number[],
+): Promise<Map<number, Checkpoint>> {
+  const rows = await pool.query<{ partition: number; next: string; last: string | null; hash: Buffer | null }>(
+    `SELECT partition, next_offset::text AS next, last_offset::text AS last, last_hash AS hash
+       FROM spillway.checkpoint WHERE log_epoch = $1 AND partition = ANY ($2::int[])`,
+    [epoch, partitions],
+    QUERY_TIMEOUT_MS,
+  );
+  return new Map(
+    rows.map(({ partition, next, last, hash }) => [
+      partition,
+      {
+        nextOffset: BigInt(next),
+        last: last === null || hash === null ? null : { offset: BigInt(last), hash },
+      },
+    ]),
+  );
+}
+
+/** Begins partitions that have no checkpoint yet; whoever comes second changes nothing. @throws what the database gives */
+export async function beginCheckpoints(pool: Pool, epoch: number, starts: ReadonlyMap<number, bigint>): Promise<void> {
+  await pool.query(
+    `INSERT INTO spillway.checkpoint (log_epoch, partition, next_offset)
+     SELECT $1, * FROM unnest($2::int[], $3::bigint[]) ON CONFLICT DO NOTHING`,
+    [epoch, [...starts.keys()], [...starts.values()].map(String)],
+    QUERY_TIMEOUT_MS,
+  );
+}
+
+/**
+ * Moves the checkpoints of all partitions that still stand where `expected` says; the first statement of the batch's
+ * transaction, and the fence against an owner that was frozen and woke. Rows are locked in partition order, so that two
+ * owners of the same partitions cannot deadlock.
+ * @returns the partitions that did not stand there
+ */
+export async function moveCheckpoints(
+  transaction: Transaction,
+  epoch: number,
+  taken: readonly Taken[],
+): Promise<number[]> {
+  const last = taken.map(({ records }) => records.at(-1));
+  const moved = await transaction.query<{ partition: number }>(
+    `WITH wanted AS (
+       SELECT * FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
+                  AS w(partition, expected, next_offset, last_offset, last_hash)
+     ), held AS (
+       SELECT c.partition FROM spillway.checkpoint c JOIN wanted w USING (partition)
+        WHERE c.log_epoch = $1 AND c.next_offset = w.expected
+        ORDER BY c.partition FOR UPDATE OF c
+     )
+     UPDATE spillway.checkpoint c
+        SET next_offset = w.next_offset,
+            last_offset = coalesce(w.last_offset, c.last_offset),
+            last_hash = coalesce(decode(w.last_hash, 'hex'), c.last_hash)
+       FROM wanted w JOIN held USING (partition)
+      WHERE c.log_epoch = $1 AND c.partition = w.partition
+     RETURNING c.partition`,
+    [
+      epoch,
+      taken.map(({ lane }) => lane.partition),
+      taken.map(({ expected }) => expected.toString()),
+      taken.map(({ nextOffset }) => nextOffset.toString()),
+      last.map((record) => record?.offset.toString() ?? null),
+      last.map((record) => (record ? recordHash(record).toString("hex") : null)),
+    ],
+  );
+  const partitions = new Set(moved.map(({ partition }) => partition));
+  return taken.map(({ lane }) => lane.partition).filter((partition) => !partitions.has(partition));
+}
+
+/** Marks where the checkpoints of these partitions stand now, and forgets marks older than three days. */
+export async function markCheckpoints(pool: Pool, epoch: number, partitions: readonly number[]): Promise<void> {
+  await pool.query(
+    `WITH old AS (DELETE FROM spillway.checkpoint_mark WHERE marked_at < now() - interval '3 days')
+     INSERT INTO spillway.checkpoint_mark (log_epoch, partition, next_offset)
+     SELECT log_epoch, partition, next_offset FROM spillway.checkpoint
+      WHERE log_epoch = $1 AND partition = ANY ($2::int[]) ON CONFLICT DO NOTHING`,
+    [epoch, partitions],
+    QUERY_TIMEOUT_MS,
+  );
+}
+
+/**
+ * Ends backends of sinks that hold checkpoint rows while they wait for a client that sends nothing: a sink frozen in the
+ * middle of COPY. No time-out of the server ends those, and neither does pg_cancel_backend; ending them does, and the same
+ * role may.
+ * @returns their pids
+ */
+export async function endFrozenOwners(pool: Pool, frozenMs: number): Promise<number[]> {
+  const rows = await pool.query<{ pid: number }>(
+    `SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+      WHERE l.relation = 'spillway.checkpoint'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+        AND a.pid <> pg_backend_pid() AND a.usename = current_user AND a.datname = current_database()
+        AND a.application_name = current_setting('application_name')
+        AND a.wait_event = 'ClientRead' AND a.xact_start < now() - $1 * interval '1 millisecond'
+        AND pg_terminate_backend(a.pid)`,
+    [frozenMs],
+    QUERY_TIMEOUT_MS,
+  );
+  return rows.map(({ pid }) => pid);
+}

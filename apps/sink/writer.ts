@@ -1,0 +1,196 @@
+/**
+ * The one writer: takes what the lanes hold, saves it in one transaction, prepares the next batch meanwhile. It never gives
+ * up on the store: what failed is tried again, by class of error, until it is saved or somebody else has saved it.
+ */
+import type { Clock } from "#lib/clock.ts";
+import type { RecordDecoder } from "#lib/decode.ts";
+import { LogError } from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
+import type { Metrics } from "#lib/metrics.ts";
+import type { Pool } from "#lib/postgres/pool.ts";
+import { classify } from "#lib/postgres/sqlstate.ts";
+import { type Batch, prepare, type Slice } from "./batch.ts";
+import { endFrozenOwners, markCheckpoints, readCheckpoints } from "./checkpoint.ts";
+import type { Circuit } from "./circuit.ts";
+import type { Controller } from "./controller.ts";
+import type { Taken } from "./lane.ts";
+import type { Lanes } from "./lanes.ts";
+import { type Way, type Written, write } from "./write.ts";
+
+export interface WriterParts {
+  readonly pool: Pool;
+  readonly epoch: number;
+  readonly decoder: RecordDecoder;
+  readonly lanes: Lanes;
+  readonly controller: Controller;
+  readonly circuit: Circuit;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Called after each commit with the partitions that moved and where to. */
+  readonly saved: (nextOffsets: ReadonlyMap<number, bigint>) => void;
+}
+
+const MARK_EVERY_MS = 60_000;
+/** A store that stays locked for so long is held by an owner that is frozen. */
+const FROZEN_MS = 10_000;
+const LOG_RETRY_MS = 500;
+
+export class Writer {
+  readonly name = "writer";
+  readonly #parts: WriterParts;
+  #markedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(parts: WriterParts) {
+    this.#parts = parts;
+  }
+
+  /** Runs until `signal` aborts; the transaction in hand is finished, then nothing new is begun. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { lanes } = this.#parts;
+    let batch: Batch | undefined;
+    while (!signal.aborted) {
+      await this.#markWhenDue();
+      if (batch === undefined) {
+        await lanes.news(MARK_EVERY_MS, signal);
+        if (!lanes.hasNews) continue;
+      }
+      const { restMs, ...limits } = this.#parts.controller.decide();
+      batch ??= await this.#prepare(lanes.take(limits), signal);
+      if (batch === undefined) continue;
+      const saving = this.#save(batch, signal);
+      // Only a full batch is prepared ahead: records that trickle in are better taken when the store is free for them.
+      const ahead =
+        lanes.waitingRecords >= limits.recordsMax
+          ? this.#prepare(lanes.take(limits), signal)
+          : Promise.resolve(undefined);
+      [, batch] = await Promise.all([saving, ahead]);
+      if (restMs > 0) {
+        this.#parts.metrics.sinkRestMs.inc(restMs);
+        await this.#parts.clock.sleep(restMs, signal);
+      }
+    }
+  }
+
+  /** undefined: told to stop before a writer's schema could be looked up. */
+  async #prepare(taken: readonly Taken[], signal: AbortSignal): Promise<Batch | undefined> {
+    const { epoch, decoder, clock, log } = this.#parts;
+    while (!signal.aborted) {
+      try {
+        return await prepare(epoch, taken, decoder);
+      } catch (error) {
+        if (!(error instanceof LogError)) throw error;
+        log.warn("schema not looked up", { error: error.message });
+        await clock.sleep(LOG_RETRY_MS, signal);
+      }
+    }
+    return undefined;
+  }
+
+  async #save(batch: Batch, signal: AbortSignal): Promise<void> {
+    for (let way: Way | null = "copy"; way !== null; ) {
+      // Lanes that were revoked or sent back meanwhile: their records are somebody's, or will come again.
+      const slices = batch.slices.filter(({ taken }) => taken.lane.life === taken.life);
+      if (slices.length === 0) return;
+      way = await this.#attempt(slices, way, signal);
+    }
+  }
+
+  /** @returns the way of the next attempt, or null when there is nothing left to do */
+  async #attempt(slices: readonly Slice[], way: Way, signal: AbortSignal): Promise<Way | null> {
+    const { pool, epoch, clock } = this.#parts;
+    const begun = clock.elapsed();
+    try {
+      const written = await write(pool, epoch, { slices }, way, clock);
+      if (written.kind === "fenced") await this.#sendBack(written.partitions);
+      else this.#written(slices, written, clock.elapsed() - begun);
+      return written.kind === "fenced" ? way : null;
+    } catch (error) {
+      const errorClass = classify(error);
+      if (errorClass === "duplicate" && way === "copy") return "stage";
+      if (errorClass === "data" && way !== "bisect") return "bisect";
+      await this.#wait(error, signal);
+      return signal.aborted ? null : way;
+    }
+  }
+
+  #written(slices: readonly Slice[], written: Extract<Written, { kind: "written" }>, totalMs: number): void {
+    const { metrics, log, circuit, controller, clock, lanes, saved } = this.#parts;
+    const outage = circuit.outage;
+    if (outage)
+      log.info("store took a batch again", {
+        afterMs: Math.round(clock.now() - outage.sinceMs),
+        attempts: outage.attempts,
+      });
+    circuit.succeeded();
+    metrics.sinkCircuitState.set(0);
+    const records = slices.reduce((sum, { taken }) => sum + taken.records.length, 0);
+    const bytes = slices.reduce((sum, { rows }) => sum + rows.reduce((part, { line }) => part + line.length, 0), 0);
+    controller.observe({ rows: records, bytes, casMs: written.casMs, rowsMs: written.rowsMs, totalMs });
+    metrics.sinkSavedRows.inc(written.rows);
+    metrics.sinkCopies.inc(written.copies);
+    metrics.sinkBatchRows.observe(records);
+    metrics.sinkBatchMs.observe(totalMs);
+    for (const { partition, record, reason, detail } of written.dead) {
+      metrics.sinkDeadLetters.inc({ reason });
+      log.warn("record set aside", { partition, offset: record.offset, reason, detail });
+    }
+    for (const { taken } of slices) {
+      const partition = String(taken.lane.partition);
+      metrics.sinkCheckpoint.set({ partition }, Number(taken.nextOffset));
+      const high = lanes.lane(taken.lane.partition)?.highWatermark ?? taken.nextOffset;
+      metrics.sinkLagRecords.set({ partition }, Math.max(0, Number(high - taken.nextOffset)));
+    }
+    saved(new Map(slices.map(({ taken }) => [taken.lane.partition, taken.nextOffset])));
+    log.debug("batch written", { records, rows: written.rows, copies: written.copies, ms: Math.round(totalMs) });
+  }
+
+  /** Another owner moved these checkpoints, or we did and never heard of it: go on from where they stand now. */
+  async #sendBack(partitions: readonly number[]): Promise<void> {
+    const { pool, epoch, lanes, log } = this.#parts;
+    const checkpoints = await readCheckpoints(pool, epoch, partitions);
+    for (const partition of partitions) {
+      const nextOffset = checkpoints.get(partition)?.nextOffset;
+      log.warn("checkpoint stands elsewhere", { partition, nextOffset });
+      // Without a row the checkpoint was deleted: only a new assignment may begin one.
+      if (nextOffset === undefined) lanes.revoke([partition]);
+      else lanes.restart(partition, nextOffset);
+    }
+  }
+
+  async #wait(error: unknown, signal: AbortSignal): Promise<void> {
+    const { circuit, clock, log, metrics } = this.#parts;
+    const errorClass = classify(error);
+    const message = error instanceof Error ? error.message : String(error);
+    const waitMs = circuit.failed(errorClass, message, clock.now(), clock.random());
+    metrics.sinkStoreErrors.inc({ class: errorClass });
+    metrics.sinkCircuitState.set(2);
+    const grave = errorClass === "bug" || errorClass === "space" || errorClass === "duplicate";
+    log[grave ? "error" : "warn"]("store did not take a batch", { errorClass, error: message, waitMs });
+    await clock.sleep(waitMs, signal);
+    const since = circuit.outage?.sinceMs ?? clock.now();
+    if (errorClass === "lock" && clock.now() - since > FROZEN_MS) await this.#endFrozenOwners();
+  }
+
+  async #endFrozenOwners(): Promise<void> {
+    const { pool, log } = this.#parts;
+    try {
+      const pids = await endFrozenOwners(pool, FROZEN_MS);
+      if (pids.length > 0) log.warn("backends of a frozen sink ended: they held checkpoint rows", { pids });
+    } catch (error) {
+      log.warn("backends of a frozen sink not ended", { error: (error as Error).message });
+    }
+  }
+
+  async #markWhenDue(): Promise<void> {
+    const { clock, pool, epoch, lanes, log, circuit } = this.#parts;
+    const { partitions } = lanes;
+    if (clock.elapsed() - this.#markedAt < MARK_EVERY_MS || partitions.length === 0 || circuit.outage) return;
+    this.#markedAt = clock.elapsed();
+    try {
+      await markCheckpoints(pool, epoch, partitions);
+    } catch (error) {
+      log.warn("checkpoints not marked", { error: (error as Error).message });
+    }
+  }
+}

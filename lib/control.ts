@@ -1,0 +1,182 @@
+/**
+ * The control topic: what roles without a database must know. Identity of the log by epoch, checkpoints as the sinks
+ * publish them, and every writer's schema by fingerprint. Keys are text, values JSON; the last value of a key counts.
+ */
+import type { Clock } from "#lib/clock.ts";
+import { type BatchProducer, LogError, type LogRecord, type PartitionReader } from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
+
+/** One log: fixed within its epoch. */
+export interface LogIdentity {
+  readonly epoch: number;
+  readonly topic: string;
+  readonly partitions: number;
+}
+
+/** A published checkpoint. Never above the true one, unless that went back: as a start it is safe, as a lag too high. */
+export interface PublishedCheckpoint {
+  readonly nextOffset: bigint;
+  /** When it was published, ms since 1970. */
+  readonly atMs: number;
+}
+
+/** How long one fetch waits for news, and how long after a failure the next is tried. */
+const POLL_MS = 1_000;
+const RETRY_MS = 500;
+/** An unknown fingerprint is asked for again after this long, so that junk records cannot make a read of each. */
+const MISS_MS = 2_000;
+/** Fingerprints remembered as unknown; beyond that the memory starts anew. */
+const MISSES_MAX = 1_000;
+
+/** Follows the control topic. */
+export class Control {
+  readonly name = "control topic";
+  readonly #topic: string;
+  readonly #reader: PartitionReader;
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #identities = new Map<number, LogIdentity>();
+  readonly #checkpoints = new Map<string, PublishedCheckpoint>();
+  readonly #schemas = new Map<string, string>();
+  readonly #misses = new Map<string, number>();
+  #next = 0n;
+
+  constructor(given: { topic: string; reader: PartitionReader; log: Log; clock: Clock }) {
+    this.#topic = given.topic;
+    this.#reader = given.reader;
+    this.#log = given.log;
+    this.#clock = given.clock;
+  }
+
+  /** The log in use: the highest epoch's. Undefined before anybody has published one. */
+  identity(): LogIdentity | undefined {
+    return this.identities().at(-1);
+  }
+
+  /** Every epoch's log, ascending. */
+  identities(): readonly LogIdentity[] {
+    return [...this.#identities.values()].sort((a, b) => a.epoch - b.epoch);
+  }
+
+  /** The last published checkpoint of a partition. */
+  checkpoint(epoch: number, partition: number): PublishedCheckpoint | undefined {
+    return this.#checkpoints.get(`${epoch}/${partition}`);
+  }
+
+  /** A writer's schema, from memory or, when it is new here, from the topic's end. @throws LogError when that cannot be read */
+  async schema(fingerprint: string): Promise<string | undefined> {
+    const known = this.#schemas.get(fingerprint);
+    if (known !== undefined) return known;
+    const missed = this.#misses.get(fingerprint);
+    if (missed !== undefined && this.#clock.elapsed() - missed < MISS_MS) return undefined;
+    await this.refresh();
+    const found = this.#schemas.get(fingerprint);
+    if (found === undefined) {
+      if (this.#misses.size >= MISSES_MAX) this.#misses.clear();
+      this.#misses.set(fingerprint, this.#clock.elapsed());
+    }
+    return found;
+  }
+
+  /** Reads up to the end that the topic has now. @throws LogError */
+  async refresh(): Promise<void> {
+    const end = (await this.#reader.highWatermarks(this.#topic, [0])).get(0) ?? 0n;
+    while (this.#next < end) await this.#read(0);
+  }
+
+  /** Follows the topic until `signal` aborts. An unreachable log is waited for. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await this.#read(POLL_MS);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!(error instanceof LogError)) throw error;
+        this.#log.warn("control topic not read", { topic: this.#topic, error: error.message });
+        await this.#clock.sleep(RETRY_MS, signal);
+      }
+    }
+  }
+
+  async #read(maxWaitMs: number): Promise<void> {
+    const request = { topic: this.#topic, offsets: new Map([[0, this.#next]]), maxWaitMs, maxBytes: 1 << 20 };
+    for (const fetched of await this.#reader.fetch(request)) {
+      // `refresh` and `run` may read the same records at once: taking one twice changes nothing.
+      for (const record of fetched.records) this.#take(record);
+      if (fetched.nextOffset > this.#next) this.#next = fetched.nextOffset;
+    }
+  }
+
+  #take(record: LogRecord): void {
+    const key = record.key?.toString("utf8") ?? "";
+    const slash = key.indexOf("/");
+    const rest = key.slice(slash + 1);
+    try {
+      const value = JSON.parse(record.value?.toString("utf8") ?? "null");
+      if (value === null) return;
+      switch (key.slice(0, slash)) {
+        case "identity":
+          this.#identities.set(Number(rest), { epoch: Number(rest), topic: value.topic, partitions: value.partitions });
+          break;
+        case "checkpoint":
+          this.#checkpoints.set(rest, { nextOffset: BigInt(value.nextOffset), atMs: record.timestampMs });
+          break;
+        case "schema":
+          this.#schemas.set(rest, value.schema);
+          break;
+        default:
+          // A newer Spillway may publish more: what this build does not know is none of its business.
+          break;
+      }
+    } catch (error) {
+      this.#log.warn("control record not understood", {
+        topic: this.#topic,
+        key,
+        offset: record.offset,
+        error: `${error}`,
+      });
+    }
+  }
+}
+
+/** Publishes to the control topic. Calls wait for each other: the producer has one outstanding send. */
+export class ControlWriter {
+  readonly #topic: string;
+  readonly #producer: BatchProducer;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(topic: string, producer: BatchProducer) {
+    this.#topic = topic;
+    this.#producer = producer;
+  }
+
+  /** @throws LogError */
+  identity({ epoch, topic, partitions }: LogIdentity): Promise<void> {
+    return this.#append([[`identity/${epoch}`, { topic, partitions }]]);
+  }
+
+  /** @throws LogError */
+  schema(fingerprint: string, schema: string): Promise<void> {
+    return this.#append([[`schema/${fingerprint}`, { schema }]]);
+  }
+
+  /** @throws LogError */
+  checkpoints(epoch: number, nextOffsets: ReadonlyMap<number, bigint>): Promise<void> {
+    return this.#append(
+      [...nextOffsets].map(([partition, next]) => [
+        `checkpoint/${epoch}/${partition}`,
+        { nextOffset: next.toString() },
+      ]),
+    );
+  }
+
+  #append(entries: readonly (readonly [string, unknown])[]): Promise<void> {
+    const records = entries.map(([key, value]) => ({
+      key: Buffer.from(key),
+      value: Buffer.from(JSON.stringify(value)),
+    }));
+    const sent = this.#last.then(() => this.#producer.append(this.#topic, [{ partition: 0, records }]));
+    this.#last = sent.catch(() => undefined);
+    return sent.then(() => undefined);
+  }
+}

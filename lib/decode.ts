@@ -1,0 +1,79 @@
+/**
+ * A record → an event, or the reason why it is none. The sink and the query tail use this one reading, so that nothing is
+ * shown and later gone.
+ */
+import { EventDecoder } from "#lib/codec.ts";
+import type { Event } from "#lib/event.ts";
+import type { LogRecord } from "#lib/kafka/ports.ts";
+import { partitionOf } from "#lib/partition.ts";
+import { eventFault } from "#lib/valid.ts";
+
+/** What a record turned out to be. `reason` is a dead letter's: a stable word. */
+export type Decoded =
+  | { readonly ok: true; readonly record: LogRecord; readonly event: Event }
+  | { readonly ok: false; readonly record: LogRecord; readonly reason: string; readonly detail: string };
+
+/** Resolves a writer schema's JSON text by fingerprint; undefined when the control topic does not know it either. */
+export type SchemaLookup = (fingerprint: string) => Promise<string | undefined>;
+
+/** Decodes the records of one log. */
+export class RecordDecoder {
+  readonly #decoder = new EventDecoder();
+  readonly #partitions: number;
+  readonly #lookup: SchemaLookup;
+
+  constructor(partitions: number, lookup: SchemaLookup) {
+    this.#partitions = partitions;
+    this.#lookup = lookup;
+  }
+
+  /**
+   * In order, one answer a record. Asks the control topic only about fingerprints that are new here.
+   * @throws LogError when such a look-up fails: nothing is judged by a schema that merely could not be fetched
+   */
+  async decode(partition: number, records: readonly LogRecord[]): Promise<Decoded[]> {
+    const decoded: Decoded[] = [];
+    for (const record of records) decoded.push(this.#now(partition, record) ?? (await this.#later(partition, record)));
+    return decoded;
+  }
+
+  /** undefined: the schema must be looked up first. */
+  #now(partition: number, record: LogRecord): Decoded | undefined {
+    const result = this.#decoder.decode(record.value);
+    if (result.ok) return this.#judge(partition, record, result.event);
+    if (result.reason === "unknown-schema") return undefined;
+    return { ok: false, record, reason: result.reason, detail: result.detail };
+  }
+
+  async #later(partition: number, record: LogRecord): Promise<Decoded> {
+    const fingerprint = record.value?.toString("hex", 2, 10) ?? "";
+    const schema = await this.#lookup(fingerprint);
+    if (schema === undefined)
+      return dead(record, "unknown-schema", `no writer has published a schema with the fingerprint ${fingerprint}`);
+    try {
+      this.#decoder.learn(fingerprint, schema);
+    } catch (error) {
+      return dead(
+        record,
+        "unreadable-schema",
+        `the writer's schema ${fingerprint} cannot be read as an event: ${error}`,
+      );
+    }
+    return this.#now(partition, record) ?? dead(record, "unknown-schema", `the schema ${fingerprint} did not resolve`);
+  }
+
+  #judge(partition: number, record: LogRecord, event: Event): Decoded {
+    if (record.key === null || record.key.toString("utf8") !== event.clientId)
+      return dead(record, "key-mismatch", "the record's key is not the event's clientId");
+    if (partitionOf(record.key, this.#partitions) !== partition)
+      return dead(
+        record,
+        "wrong-partition",
+        `the clientId belongs to partition ${partitionOf(record.key, this.#partitions)}`,
+      );
+    const fault = eventFault(event);
+    return fault === null ? { ok: true, record, event } : dead(record, fault.code, `${fault.field}: ${fault.detail}`);
+  }
+}
+
+const dead = (record: LogRecord, reason: string, detail: string): Decoded => ({ ok: false, record, reason, detail });

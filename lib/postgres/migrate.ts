@@ -1,0 +1,42 @@
+/** Applies schemas/store/*.sql in order, once each, safely from every role at once and behind a transaction pooler. */
+import { readdirSync, readFileSync } from "node:fs";
+import type { Pool, TransactionLimits } from "#lib/postgres/pool.ts";
+
+const FOLDER = new URL("../../schemas/store/", import.meta.url);
+/** Any constant will do that nobody else uses; "spil" in ASCII. */
+const LOCK = 0x7370696c;
+const LIMITS: TransactionLimits = { lockTimeoutMs: 60_000, statementTimeoutMs: 120_000, idleTimeoutMs: 60_000 };
+
+/** Brings the store up to date and returns the names of the files applied now. @throws what the database gives */
+export async function migrate(pool: Pool): Promise<string[]> {
+  const files = readdirSync(FOLDER)
+    .filter((name) => name.endsWith(".sql"))
+    .sort();
+  // The common case asks with one statement and needs no right to create anything.
+  if ((await applied(pool)).length === files.length) return [];
+  return pool.transaction(LIMITS, async (transaction) => {
+    await transaction.query("SELECT pg_advisory_xact_lock($1)", [LOCK]);
+    await transaction.query("CREATE SCHEMA IF NOT EXISTS spillway");
+    await transaction.query(
+      "CREATE TABLE IF NOT EXISTS spillway.migration (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())",
+    );
+    const rows = await transaction.query<{ name: string }>("SELECT name FROM spillway.migration");
+    const missing = files.filter((name) => !rows.some((row) => row.name === name));
+    for (const name of missing) {
+      await transaction.query(readFileSync(new URL(name, FOLDER), "utf8"));
+      await transaction.query("INSERT INTO spillway.migration (name) VALUES ($1)", [name]);
+    }
+    return missing;
+  });
+}
+
+async function applied(pool: Pool): Promise<string[]> {
+  const [row] = await pool.query<{ there: boolean }>(
+    "SELECT to_regclass('spillway.migration') IS NOT NULL AS there",
+    [],
+    LIMITS.statementTimeoutMs,
+  );
+  if (row?.there !== true) return [];
+  const rows = await pool.query<{ name: string }>("SELECT name FROM spillway.migration", [], LIMITS.statementTimeoutMs);
+  return rows.map(({ name }) => name);
+}

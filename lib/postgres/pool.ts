@@ -1,0 +1,144 @@
+/** The pool of database connections, and the one way to run a statement or a transaction on it. */
+import { once } from "node:events";
+import pg from "pg";
+import { from as copyFrom } from "pg-copy-streams";
+import type { Log } from "#lib/log.ts";
+
+export interface PoolSettings {
+  /** postgres://… ; TLS as its `sslmode` says */
+  readonly url: string;
+  /** Never more connections than this. */
+  readonly max: number;
+  /** `application_name`, so that an operator sees whose connection it is. */
+  readonly name: string;
+  /** Waiting for a connection ends here, be it in the queue or on the wire. */
+  readonly connectTimeoutMs: number;
+  readonly log: Log;
+}
+
+/** Limits of one transaction; the server ends what exceeds them. */
+export interface TransactionLimits {
+  readonly lockTimeoutMs: number;
+  readonly statementTimeoutMs: number;
+  /** Between two statements, should this process freeze there. */
+  readonly idleTimeoutMs: number;
+}
+
+type Row = Record<string, unknown>;
+
+/** Statements inside one transaction. */
+export interface Transaction {
+  query<R extends Row>(text: string, values?: readonly unknown[]): Promise<R[]>;
+  /** Runs `COPY … FROM STDIN` with its data in COPY's text format. */
+  copy(text: string, data: Buffer): Promise<void>;
+}
+
+/** @throws whatever the server, the driver or the pool's time-out gives; lib/postgres/sqlstate.ts tells what to do */
+export class Pool {
+  readonly #pool: pg.Pool;
+
+  constructor({ url, max, name, connectTimeoutMs, log }: PoolSettings) {
+    // No statement_timeout, lock_timeout or options here: PgBouncer refuses such a connection.
+    this.#pool = new pg.Pool({
+      connectionString: url,
+      max,
+      application_name: name,
+      connectionTimeoutMillis: connectTimeoutMs,
+      idleTimeoutMillis: 30_000,
+      maxLifetimeSeconds: 1_800,
+      keepAlive: true,
+    });
+    // An idle or checked-out client whose connection dies emits `error`; without a listener the process exits.
+    this.#pool.on("error", (error) => log.debug("database connection lost", { error: error.message }));
+    this.#pool.on("connect", (client) => {
+      client.on("error", (error) => log.debug("database connection lost", { error: error.message }));
+    });
+  }
+
+  /** Connections open, and callers waiting for one. */
+  get size(): { readonly total: number; readonly idle: number; readonly waiting: number } {
+    return { total: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount };
+  }
+
+  /** One statement. After `timeoutMs` it is given up and its connection closed. */
+  async query<R extends Row>(text: string, values: readonly unknown[], timeoutMs: number): Promise<R[]> {
+    const client = await this.#pool.connect();
+    let broken = true;
+    try {
+      const result = await client.query<R>(timed({ text, values: [...values] }, timeoutMs));
+      broken = false;
+      return result.rows;
+    } catch (error) {
+      broken = !isServerAnswer(error);
+      throw error;
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  /** Commits what `work` did, or rolls it back and rejects with its error. A rejection of COMMIT itself may have committed. */
+  async transaction<T>(limits: TransactionLimits, work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    const client = await this.#pool.connect();
+    let broken = true;
+    const giveUpMs = limits.statementTimeoutMs + 5_000;
+    try {
+      await client.query(timed({ text: begin(limits) }, giveUpMs));
+      const result = await work(statements(client, giveUpMs));
+      await client.query(timed({ text: "COMMIT" }, giveUpMs));
+      broken = false;
+      return result;
+    } catch (error) {
+      broken = !(isServerAnswer(error) || error instanceof RollBack) || !(await rolledBack(client, giveUpMs));
+      throw error;
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.end();
+  }
+}
+
+/** Thrown by a transaction's work to roll it back for a reason of its own; the connection stays usable. */
+export class RollBack extends Error {}
+
+const begin = ({ lockTimeoutMs, statementTimeoutMs, idleTimeoutMs }: TransactionLimits): string =>
+  `BEGIN; SET LOCAL lock_timeout = ${lockTimeoutMs}; SET LOCAL statement_timeout = ${statementTimeoutMs}; ` +
+  `SET LOCAL idle_in_transaction_session_timeout = ${idleTimeoutMs}`;
+
+function statements(client: pg.PoolClient, giveUpMs: number): Transaction {
+  return {
+    query: async <R extends Row>(text: string, values: readonly unknown[] = []): Promise<R[]> =>
+      (await client.query<R>(timed({ text, values: [...values] }, giveUpMs))).rows,
+    copy: async (text, data) => {
+      const stream = client.query(copyFrom(text));
+      // Whatever happens after we gave up, an `error` without a listener would end the process.
+      stream.on("error", () => undefined);
+      stream.end(data);
+      try {
+        await once(stream, "finish", { signal: AbortSignal.timeout(giveUpMs) });
+      } catch (cause) {
+        if ((cause as Error).name !== "AbortError") throw cause;
+        throw new Error(`Query read timeout: COPY was not answered within ${giveUpMs} ms`, { cause });
+      }
+    },
+  };
+}
+
+async function rolledBack(client: pg.PoolClient, giveUpMs: number): Promise<boolean> {
+  try {
+    await client.query(timed({ text: "ROLLBACK" }, giveUpMs));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Errors with a SQLSTATE of five characters came from the server, on a connection that works. */
+const isServerAnswer = (error: unknown): boolean =>
+  error instanceof pg.DatabaseError && !(error.code ?? "").startsWith("57P") && error.severity !== "FATAL";
+
+/** node-postgres takes `query_timeout` per query, though its types do not say so. */
+const timed = (query: pg.QueryConfig, timeoutMs: number): pg.QueryConfig =>
+  ({ ...query, query_timeout: timeoutMs }) as pg.QueryConfig;

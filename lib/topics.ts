@@ -1,0 +1,129 @@
+/** Creates the topics where they are missing, verifies what is there, and tells which log this is. */
+
+import type { Clock } from "#lib/clock.ts";
+import { WRITER_FINGERPRINT, WRITER_SCHEMA } from "#lib/codec.ts";
+import { Control, ControlWriter, type LogIdentity } from "#lib/control.ts";
+import {
+  type BatchProducer,
+  type LogAdmin,
+  LogError,
+  type PartitionReader,
+  type TopicFacts,
+} from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
+import { CONTROL_TOPIC_CONFIG, EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
+
+/** What opening the log takes. */
+export interface OpenLog {
+  /** Name of the first epoch's topic. */
+  readonly topic: string;
+  readonly controlTopic: string;
+  /** Used only if the topic is created now. */
+  readonly partitions: number;
+  readonly admin: LogAdmin;
+  readonly reader: PartitionReader;
+  /** For the control topic alone. */
+  readonly producer: BatchProducer;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+/** An open log: its identity, and the control topic read to its end. */
+export interface OpenedLog {
+  readonly identity: LogIdentity;
+  readonly control: Control;
+  readonly controlWriter: ControlWriter;
+}
+
+/** A topic is not what the promises need. The message says what and what to do. */
+export class TopicUnfit extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "TopicUnfit";
+  }
+}
+
+const OPEN_RETRY_MS = 1_000;
+
+/**
+ * Waits for the log until it answers or `signal` aborts.
+ * @throws TopicUnfit when what is there would break a promise
+ */
+export async function openLog(given: OpenLog, signal: AbortSignal): Promise<OpenedLog> {
+  for (;;) {
+    try {
+      return await tryOpen(given);
+    } catch (error) {
+      if (!(error instanceof LogError) || signal.aborted) throw error;
+      given.log.warn("log not opened yet", { topic: given.topic, error: error.message });
+      await given.clock.sleep(OPEN_RETRY_MS, signal);
+    }
+  }
+}
+
+async function tryOpen(given: OpenLog): Promise<OpenedLog> {
+  const { topic, controlTopic, admin, reader, log, clock } = given;
+  await admin.ensureTopic({ topic: controlTopic, partitions: 1, config: CONTROL_TOPIC_CONFIG });
+  const control = new Control({ topic: controlTopic, reader, log, clock });
+  const controlWriter = new ControlWriter(controlTopic, given.producer);
+  await control.refresh();
+  const current = control.identity();
+  const wanted = current?.topic ?? topic;
+  const facts = await admin.ensureTopic({
+    topic: wanted,
+    partitions: current?.partitions ?? given.partitions,
+    config: EVENT_TOPIC_CONFIG,
+  });
+  const { faults, warnings } = topicFaults(wanted, facts);
+  for (const warning of warnings) log.warn("topic is weaker than advised", { topic: wanted, warning });
+  if (faults.length > 0) throw new TopicUnfit(faults.join(" "));
+  const identity = current ?? { epoch: 1, topic, partitions: facts.partitions };
+  if (identity.partitions !== facts.partitions)
+    throw new TopicUnfit(
+      `Topic ${wanted} has ${facts.partitions} partitions, but the log of epoch ${identity.epoch} was adopted with ` +
+        `${identity.partitions}: a client's partition would change. Restore the topic, or adopt a new log.`,
+    );
+  // Whoever comes at the same time publishes the same: the identity follows from the topic alone.
+  if (current === undefined) await controlWriter.identity(identity);
+  await control.refresh();
+  return { identity, control, controlWriter };
+}
+
+/** A writer's first act: its schema must be known before a record of it can be met. @throws LogError */
+export async function publishWriterSchema({ control, controlWriter }: OpenedLog): Promise<void> {
+  if ((await control.schema(WRITER_FINGERPRINT)) === undefined)
+    await controlWriter.schema(WRITER_FINGERPRINT, WRITER_SCHEMA);
+}
+
+/** What of a topic's settings breaks a promise, and what only weakens it. Pure. */
+export function topicFaults(topic: string, facts: TopicFacts): { faults: string[]; warnings: string[] } {
+  const faults: string[] = [];
+  const warnings: string[] = [];
+  const is = (name: string): string => facts.config[name] ?? "";
+  const fault = (name: string, why: string, wanted: string): void => {
+    faults.push(`Topic ${topic} has ${name}=${is(name)}: ${why}. Set it to ${wanted}.`);
+  };
+  if (is("cleanup.policy") !== "delete")
+    fault("cleanup.policy", "compaction would delete acknowledged events", "delete");
+  const maxBytes = Number(is("max.message.bytes"));
+  const needed = Number(EVENT_TOPIC_CONFIG["max.message.bytes"]);
+  if (maxBytes < needed)
+    fault("max.message.bytes", "batches of acknowledged size would be refused", `${needed} or more`);
+  if (facts.replication >= 3 && Number(is("min.insync.replicas")) < 2)
+    fault("min.insync.replicas", "acks=all would mean one copy", "2");
+  if (facts.replication < 3)
+    warnings.push(`replication is ${facts.replication}: the loss of a broker's disk loses acknowledged events`);
+  const limited = Number(is("retention.ms")) >= 0 || Number(is("retention.bytes")) >= 0;
+  if (limited)
+    warnings.push(
+      `retention.ms=${is("retention.ms")}, retention.bytes=${is("retention.bytes")}: the broker deletes events by itself, ` +
+        "saved or not; the promise of durability ends there",
+    );
+  if (is("message.timestamp.type") !== "LogAppendTime" && Number(is("retention.ms")) >= 0)
+    fault(
+      "message.timestamp.type",
+      "with a time limit a producer's clock could expire events at once",
+      "LogAppendTime",
+    );
+  return { faults, warnings };
+}

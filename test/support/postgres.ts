@@ -55,6 +55,8 @@ export async function privatePostgres(
 /** Connects, runs one statement, disconnects. */
 export async function queryOnce<Row>(url: string, text: string, values: readonly unknown[] = []): Promise<Row[]> {
   const client = new pg.Client({ connectionString: url });
+  // A killed server fails the query, and then is reported once more as an event.
+  client.on("error", () => undefined);
   await client.connect();
   try {
     return (await client.query(text, [...values])).rows as Row[];

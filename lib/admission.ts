@@ -1,0 +1,106 @@
+/** What is let in to a route: from whom, while draining, in which encoding, with which parameters. */
+import assert from "node:assert";
+import type { FastifyReply, FastifyRequest, RouteOptions } from "fastify";
+import { Type } from "typebox";
+import { type Access, noAccess } from "./access.ts";
+import type { Clock } from "./clock.ts";
+import { sendProblem } from "./faults.ts";
+import type { Log } from "./log.ts";
+import type { Metrics } from "./metrics.ts";
+import { API_PREFIX } from "./openapi.ts";
+import { type Problem, problem } from "./problem.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** What the caller may do. Every item must still be asked for: see `demand`. */
+    access: Access;
+  }
+  interface FastifyContextConfig {
+    /**
+     * Who may come in where keys exist. Left out: any key. `open`: everybody. `operate`: a key with that verb.
+     * `firstMessage`: a WebSocket that may show its token later; until then `request.access` allows nothing.
+     */
+    access?: "open" | "operate" | "firstMessage";
+  }
+  interface FastifyInstance {
+    readonly spillway: {
+      readonly log: Log;
+      readonly clock: Clock;
+      /** By the header `Authorization`; null when there is none or its key is not known. */
+      authenticate(request: FastifyRequest): Access | null;
+      /** By a token that came another way, as in a first message. */
+      accessOf(token: string): Access | null;
+    };
+  }
+}
+
+export interface Guard {
+  authenticate(request: FastifyRequest): Access | null;
+  readonly state: { readonly draining: boolean };
+  readonly metrics: Metrics;
+}
+
+/**
+ * Puts the checks before a route's own work and its time into the metrics. A call per route, from the hook `onRoute`.
+ * @throws AssertionError when a route of the contract does not declare what it takes
+ */
+export function guardRoute(route: RouteOptions, guard: Guard): void {
+  if (route.url.startsWith(API_PREFIX)) requireClosedSchema(route);
+  // Made per route: looking a route's options up for each request costs more than the checks.
+  const { consumes } = route.schema ?? {};
+  const kind = route.config?.access;
+  const onRequest = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void => {
+    const found = guard.authenticate(request);
+    const refused = refusal(request, found, { kind, draining: guard.state.draining, consumes });
+    if (refused) return void sendProblem(reply, refused, 1, guard.state.draining);
+    request.access = found ?? noAccess;
+    done();
+  };
+  route.onRequest = [onRequest, ...[route.onRequest ?? []].flat()];
+  const timers = new Map<number, ReturnType<Metrics["httpRequestMs"]["labels"]>>();
+  const onResponse = (_request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
+    const status = reply.statusCode;
+    const timer = timers.get(status) ?? guard.metrics.httpRequestMs.labels({ route: nameOf(route), status });
+    timers.set(status, timer);
+    timer.observe(reply.elapsedTime);
+    done();
+  };
+  route.onResponse = [onResponse, ...[route.onResponse ?? []].flat()];
+}
+
+const nameOf = ({ method, url }: RouteOptions): string => `${[method].flat().join(" ")} ${url}`;
+
+interface RouteRules {
+  readonly kind: "open" | "operate" | "firstMessage" | undefined;
+  readonly draining: boolean;
+  readonly consumes: readonly string[] | undefined;
+}
+
+function refusal({ headers }: FastifyRequest, found: Access | null, rules: RouteRules): Problem | null {
+  if (rules.kind === "open") return null;
+  if (rules.draining) return problem("shutting-down", "Ask another node, or this one in a moment.");
+  const waits = rules.kind === "firstMessage" && headers.authorization === undefined;
+  if (!found && !waits) {
+    const given = headers.authorization === undefined ? "There is none" : "The one given is not known";
+    return problem("unauthenticated", `${given}: send the header Authorization: Bearer and a key of this node.`);
+  }
+  if (rules.kind === "operate" && !found?.holds("operate"))
+    return problem("forbidden", "This key lacks the verb operate: use an operator's key.");
+  const encoding = headers["content-encoding"];
+  if (encoding !== undefined && encoding !== "identity")
+    return problem("unsupported-media-type", `Content-encoding ${encoding} is not taken: send the body as it is.`);
+  if (rules.consumes && headers["content-type"] === undefined)
+    return problem("unsupported-media-type", `Say the body's content type: ${rules.consumes.join(" or ")}.`);
+  return null;
+}
+
+/** A route of the contract tells all it takes, so that nothing is ignored silently and the document is complete. */
+function requireClosedSchema(route: RouteOptions): void {
+  assert(route.schema, `${nameOf(route)} has no schema: the document would lack it`);
+  route.schema.querystring ??= Type.Object({}, { additionalProperties: false });
+  for (const part of [route.schema.querystring, route.schema.params])
+    assert(
+      part === undefined || (part as { additionalProperties?: unknown }).additionalProperties === false,
+      `${nameOf(route)} takes unknown parameters: give its schemas additionalProperties: false`,
+    );
+}

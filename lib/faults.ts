@@ -1,0 +1,60 @@
+/** Every way in which a request can fail → one problem. The only place that knows the server library's error codes. */
+import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { LIMITS } from "./event.ts";
+import type { Log } from "./log.ts";
+import { type Problem, type ProblemCode, ProblemError, problem } from "./problem.ts";
+
+export const PROBLEM_TYPE = "application/problem+json";
+
+/** Fastify's code → ours, with the remedy. */
+const KNOWN: Readonly<Record<string, readonly [ProblemCode, string]>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ["unsupported-media-type", "Send the content type that this address takes."],
+  FST_ERR_CTP_BODY_TOO_LARGE: ["body-too-large", `Send at most ${LIMITS.bodyBytesMax} bytes at a time.`],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ["malformed-request", "The body is not as long as content-length says."],
+  FST_ERR_BAD_URL: ["not-found", "The path is not well percent-encoded."],
+  FST_ERR_MAX_PARAM_LENGTH: ["not-found", "A part of the path is too long."],
+};
+
+/** @param draining whether the connection is to be closed after the answer */
+export function sendProblem(reply: FastifyReply, sent: Problem, retryAfterSeconds = 1, draining = false): FastifyReply {
+  if (sent.status === 503 || sent.status === 429) void reply.header("retry-after", Math.ceil(retryAfterSeconds));
+  if (sent.status === 401) void reply.header("www-authenticate", 'Bearer realm="spillway"');
+  if (draining) void reply.header("connection", "close");
+  return reply.code(sent.status).type(PROBLEM_TYPE).send(JSON.stringify(sent));
+}
+
+/** The error handler: what we threw as it is, what the library threw translated, all else logged and kept quiet about. */
+export const errorHandler =
+  (log: Log) =>
+  (
+    error: Error & { code?: string; statusCode?: number },
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): FastifyReply => {
+    if (error instanceof ProblemError) return sendProblem(reply, error.problem, error.retryAfterSeconds);
+    const known = KNOWN[error.code ?? ""];
+    if (known) return sendProblem(reply, problem(...known));
+    if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500)
+      return sendProblem(reply, problem("malformed-request", error.message));
+    log.error("request failed", { method: request.method, route: request.routeOptions.url, error });
+    return sendProblem(reply, problem("internal-error", "It is in this node's log. Trying again may help."));
+  };
+
+/** What is not even HTTP never reaches a route: the answer goes straight to the socket, which then closes. */
+export function clientErrorHandler(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy(error);
+  const sent = brokenRequest(error.code);
+  const body = JSON.stringify(sent);
+  socket.end(
+    `HTTP/1.1 ${sent.status} ${STATUS_CODES[sent.status]}\r\ncontent-type: ${PROBLEM_TYPE}\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}
+
+function brokenRequest(code: string | undefined): Problem {
+  if (code === "HPE_HEADER_OVERFLOW") return problem("headers-too-large", "Send less than 16 KiB of headers.");
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return problem("request-timeout", "Send the request in one go.");
+  return problem("malformed-request", "The connection closes: open another.");
+}

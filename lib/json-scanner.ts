@@ -60,9 +60,11 @@ export class Scanner {
 
   whole(): JsonItem {
     this.#token();
-    const item = this.#item();
+    const start = this.#at;
+    this.#value(0);
+    const text = this.#text.slice(start, this.#at);
     this.#end();
-    return item;
+    return { text, fault: this.#fault };
   }
 
   items(itemsMax: number): { array: boolean; items: JsonItem[]; tooMany: boolean } {

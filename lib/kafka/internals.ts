@@ -1,0 +1,127 @@
+/**
+ * The parts of kafkajs that its entry point does not export. The version is pinned (2.2.4, the last one), so these paths
+ * and shapes stay as they are; every deep import of the project is in this file.
+ */
+import { createRequire } from "node:module";
+import type { Logger } from "kafkajs";
+
+const load = createRequire(import.meta.url);
+
+/** A record as kafkajs decodes it. `key` and `value` are slices of the whole fetch response. */
+export interface RawMessage {
+  readonly offset: string;
+  readonly timestamp: string;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+}
+
+/** One partition's part of a Fetch answer. */
+export interface RawPartition {
+  readonly partition: number;
+  readonly highWatermark: string;
+  readonly lastStableOffset: string;
+  /** The log's start; the name is kafkajs' misspelling. */
+  readonly lastStartOffset: string;
+}
+
+/** What kafkajs makes of one: aborted and control records are not in `messages`, but `lastOffset` covers them. */
+export interface RawBatch {
+  readonly partition: number;
+  readonly highWatermark: string;
+  readonly fetchedOffset: string;
+  readonly rawMessages: readonly RawMessage[];
+  readonly messages: readonly RawMessage[];
+  lastOffset(): string;
+  isEmpty(): boolean;
+  isEmptyDueToFiltering(): boolean;
+}
+
+export interface FetchAnswer {
+  readonly responses: readonly { readonly topicName: string; readonly partitions: readonly RawPartition[] }[];
+}
+
+interface Protocol<Answer> {
+  readonly request: { readonly apiVersion: number };
+  readonly response: { decode(raw: Buffer): Promise<Answer>; parse(answer: Answer): Promise<Answer> };
+}
+
+/** Builds one request of a kind, in the newest version that both sides know. */
+export type FetchProtocol = (options: {
+  readonly isolationLevel: number;
+  readonly maxWaitTime: number;
+  readonly minBytes: number;
+  readonly maxBytes: number;
+  readonly topics: readonly {
+    readonly topic: string;
+    readonly partitions: readonly {
+      readonly partition: number;
+      readonly fetchOffset: string;
+      readonly maxBytes: number;
+    }[];
+  }[];
+}) => Protocol<FetchAnswer>;
+
+export interface RawBroker {
+  readonly connectionPool: { send<Answer>(protocol: Protocol<Answer>): Promise<Answer> };
+  lookupRequest(apiKey: number, definition: unknown): FetchProtocol;
+}
+
+interface PartitionOffset {
+  readonly partition: number;
+  readonly offset: string;
+}
+
+export interface RawCluster {
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  refreshMetadata(): Promise<void>;
+  addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
+  findLeaderForPartitions(topic: string, partitions: readonly number[]): Record<string, number[]>;
+  findBroker(where: { nodeId: string }): Promise<RawBroker>;
+  fetchTopicsOffset(
+    topics: readonly {
+      readonly topic: string;
+      readonly partitions: readonly { readonly partition: number }[];
+      readonly fromBeginning: boolean;
+    }[],
+  ): Promise<readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[]>;
+}
+
+export interface ClusterOptions {
+  readonly logger: Logger;
+  readonly instrumentationEmitter: { emit(name: string): void };
+  readonly [option: string]: unknown;
+}
+
+export const Cluster = load("kafkajs/src/cluster/index.js") as new (options: ClusterOptions) => RawCluster;
+
+export const Batch = load("kafkajs/src/consumer/batch.js") as new (
+  topic: string,
+  fetchedOffset: string,
+  data: RawPartition,
+) => RawBatch;
+
+export interface RequestQueueInstance {
+  throttleCheckTimeoutId: unknown;
+  readonly throttledUntil: number;
+  readonly pending: readonly unknown[];
+  checkPendingRequests(): void;
+  scheduleCheckPendingRequests(): void;
+  destroy(): void;
+}
+
+export const RequestQueue = load("kafkajs/src/network/requestQueue/index.js") as { prototype: RequestQueueInstance };
+
+const apiKeys = load("kafkajs/src/protocol/requests/apiKeys.js") as { readonly Fetch: number };
+const { requests } = load("kafkajs/src/protocol/requests/index.js") as { requests: { readonly Fetch: unknown } };
+
+/** The Fetch request of the newest version that this broker and kafkajs share. */
+export function fetchProtocol(broker: RawBroker): FetchProtocol {
+  return broker.lookupRequest(apiKeys.Fetch, requests.Fetch);
+}
+
+/** `listOffsets`, `fetch`: only what no open or aborted transaction can take back. */
+export const READ_COMMITTED = 1;
+
+/** What a Cluster's emitter is told when a request got no answer in time. */
+export const REQUEST_TIMEOUT = "network.request_timeout";

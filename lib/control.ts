@@ -40,12 +40,18 @@ export class Control {
   readonly #schemas = new Map<string, string>();
   readonly #misses = new Map<string, number>();
   #next = 0n;
+  #unreachableSinceMs: number | null = null;
 
   constructor(given: { topic: string; reader: PartitionReader; log: Log; clock: Clock }) {
     this.#topic = given.topic;
     this.#reader = given.reader;
     this.#log = given.log;
     this.#clock = given.clock;
+  }
+
+  /** Since when the log does not answer, ms since 1970; null while it does. Known within a poll. */
+  get unreachableSinceMs(): number | null {
+    return this.#unreachableSinceMs;
   }
 
   /** The log in use: the highest epoch's. Undefined before anybody has published one. */
@@ -89,9 +95,10 @@ export class Control {
     while (!signal.aborted) {
       try {
         await this.#read(POLL_MS);
+        this.#unreachableSinceMs = null;
       } catch (error) {
-        if (signal.aborted) return;
         if (!(error instanceof LogError)) throw error;
+        this.#unreachableSinceMs ??= this.#clock.now();
         this.#log.warn("control topic not read", { topic: this.#topic, error: error.message });
         await this.#clock.sleep(RETRY_MS, signal);
       }

@@ -3,13 +3,7 @@
 import type { Clock } from "#lib/clock.ts";
 import { WRITER_FINGERPRINT, WRITER_SCHEMA } from "#lib/codec.ts";
 import { Control, ControlWriter, type LogIdentity } from "#lib/control.ts";
-import {
-  type BatchProducer,
-  type LogAdmin,
-  LogError,
-  type PartitionReader,
-  type TopicFacts,
-} from "#lib/kafka/ports.ts";
+import type { BatchProducer, LogAdmin, PartitionReader, TopicFacts } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 import { CONTROL_TOPIC_CONFIG, EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
 
@@ -43,25 +37,11 @@ export class TopicUnfit extends Error {
   }
 }
 
-const OPEN_RETRY_MS = 1_000;
-
 /**
- * Waits for the log until it answers or `signal` aborts.
- * @throws TopicUnfit when what is there would break a promise
+ * Makes sure of the topics and reads the control topic to its end.
+ * @throws TopicUnfit when what is there would break a promise; LogError when the log does not answer
  */
-export async function openLog(given: OpenLog, signal: AbortSignal): Promise<OpenedLog> {
-  for (;;) {
-    try {
-      return await tryOpen(given);
-    } catch (error) {
-      if (!(error instanceof LogError) || signal.aborted) throw error;
-      given.log.warn("log not opened yet", { topic: given.topic, error: error.message });
-      await given.clock.sleep(OPEN_RETRY_MS, signal);
-    }
-  }
-}
-
-async function tryOpen(given: OpenLog): Promise<OpenedLog> {
+export async function openLog(given: OpenLog): Promise<OpenedLog> {
   const { topic, controlTopic, admin, reader, log, clock } = given;
   await admin.ensureTopic({ topic: controlTopic, partitions: 1, config: CONTROL_TOPIC_CONFIG });
   const control = new Control({ topic: controlTopic, reader, log, clock });

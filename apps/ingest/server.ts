@@ -1,0 +1,105 @@
+/** Routes ↔ status codes of ingest; the only file here that knows HTTP. */
+import { Type } from "typebox";
+import { demand } from "#lib/access.ts";
+import type { Clock } from "#lib/clock.ts";
+import { encodeCursor, type Position } from "#lib/cursor.ts";
+import { type Event, LIMITS } from "#lib/event.ts";
+import { rawBody, type Server } from "#lib/http.ts";
+import type { Metrics } from "#lib/metrics.ts";
+import { ProblemError, problem } from "#lib/problem.ts";
+import { NotAcknowledged } from "#lib/publish.ts";
+import { accept } from "./accept.ts";
+
+const strict = { additionalProperties: false };
+
+const NewEvent = Type.Object(
+  {
+    clientId: Type.String({
+      minLength: 1,
+      maxLength: LIMITS.clientIdBytesMax,
+      description: "Whose event; 1 to 255 bytes",
+    }),
+    type: Type.String({ minLength: 1, maxLength: LIMITS.typeBytesMax, description: "1 to 255 bytes" }),
+    id: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: LIMITS.idBytesMax,
+        description:
+          "Identity within the client; 1 to 128 bytes. The same id again is never a second event. Default: a UUIDv7",
+      }),
+    ),
+    occurredAt: Type.Optional(
+      Type.String({
+        format: "date-time",
+        description: "RFC 3339; kept to the millisecond. Default: the time of arrival",
+      }),
+    ),
+    data: Type.Optional(Type.Unknown({ description: "Any JSON, at most 256 KiB and 64 levels deep" })),
+  },
+  strict,
+);
+const Acknowledged = Type.Object({ id: Type.String(), cursor: Type.String() });
+/** Printed here, as text. */
+const Answer = Type.Unsafe<string>(Type.Union([Acknowledged, Type.Object({ events: Type.Array(Acknowledged) })]));
+
+export interface IngestRoutes {
+  /** @throws NotAcknowledged */
+  publish(events: readonly Event[]): Promise<readonly Position[]>;
+}
+
+/** `POST /api/v1/events`. Streams (application/x-ndjson) will have a parser of their own beside the JSON one. */
+export function registerIngest(server: Server, ingest: IngestRoutes, clock: Clock, metrics: Metrics): void {
+  const stamp = { receivedAtMs: 0, newId: clock.newId };
+  server.post(
+    "/api/v1/events",
+    {
+      bodyLimit: LIMITS.bodyBytesMax,
+      schema: {
+        tags: ["events"],
+        summary: "Append one event, or an array of 1 to 5,000, all or none",
+        description:
+          "201 means durable. A 503 says whether anything may be stored, and names the ids to send again with.",
+        consumes: ["application/json"],
+        body: rawBody(Type.Union([NewEvent, Type.Array(NewEvent, { minItems: 1, maxItems: LIMITS.arrayEventsMax })])),
+        response: { 201: Answer },
+      },
+    },
+    async (request, reply) => {
+      stamp.receivedAtMs = clock.now();
+      const accepted = accept(request.body, stamp);
+      if (!accepted.ok) {
+        metrics.ingestRefusedEvents.inc({ code: accepted.problem.code });
+        throw new ProblemError(accepted.problem);
+      }
+      const { events, single } = accepted;
+      for (const { clientId } of events) demand(request.access, "append", clientId);
+      const positions = await publish(ingest, events);
+      reply.code(201).type("application/json");
+      return single ? receipt(events[0] as Event, positions[0] as Position) : receipts(events, positions);
+    },
+  );
+}
+
+async function publish(ingest: IngestRoutes, events: readonly Event[]): Promise<readonly Position[]> {
+  try {
+    return await ingest.publish(events);
+  } catch (error) {
+    if (!(error instanceof NotAcknowledged)) throw error;
+    throw unavailable(error, events);
+  }
+}
+
+/** Ids and cursors are JSON-safe but for ids that a producer chose. */
+const receipt = ({ id }: Event, position: Position): string =>
+  `{"id":${JSON.stringify(id)},"cursor":"${encodeCursor(position)}"}`;
+
+const receipts = (events: readonly Event[], positions: readonly Position[]): string =>
+  `{"events":[${events.map((event, index) => receipt(event, positions[index] as Position)).join(",")}]}`;
+
+function unavailable(error: NotAcknowledged, events: readonly Event[]): ProblemError {
+  if (error.reason === "refused") throw error;
+  const stored = error.stored === "no" ? "Nothing was stored" : "Some of it may be stored";
+  const detail = `${error.message}. ${stored}: send it again with the ids given here, and it will be there once.`;
+  const body = problem(error.reason, detail, { stored: error.stored, ids: events.map(({ id }) => id) });
+  return new ProblemError(body, { cause: error, retryAfterSeconds: error.reason === "overloaded" ? 1 : 5 });
+}

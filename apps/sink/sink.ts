@@ -1,0 +1,135 @@
+/** The role: joins the group, saves what it is assigned, tells how far saving has come, and whether it can. */
+import type { Settings } from "#lib/config.ts";
+import { topicNames } from "#lib/config.ts";
+import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
+import type { Control } from "#lib/control.ts";
+import { RecordDecoder } from "#lib/decode.ts";
+import type { Readiness } from "#lib/http.ts";
+import type { Metrics } from "#lib/metrics.ts";
+import { ensureIdentity, StoreBelongsElsewhere } from "#lib/postgres/identity.ts";
+import { migrate } from "#lib/postgres/migrate.ts";
+import { Pool } from "#lib/postgres/pool.ts";
+import { classify } from "#lib/postgres/sqlstate.ts";
+import { runAll, type Task } from "#lib/run.ts";
+import { Announcer } from "./announce.ts";
+import { assignments } from "./assign.ts";
+import { Circuit } from "./circuit.ts";
+import type { sinkSettings } from "./config.ts";
+import { fixedController } from "./controller.ts";
+import { Lanes } from "./lanes.ts";
+import { Writer } from "./writer.ts";
+
+/** One: the writer's. Everything else of the sink waits for it. */
+const CONNECTIONS_MAX = 1;
+const CONNECT_TIMEOUT_MS = 10_000;
+
+export class Sink implements Task {
+  readonly name = "sink";
+  readonly #settings: Settings<typeof sinkSettings>;
+  readonly #surroundings: Surroundings & { readonly metrics: Metrics };
+  readonly #circuit = new Circuit();
+  #control: Control | null = null;
+  #waiting = "log: it is connecting";
+  #assigned: () => boolean = () => false;
+
+  constructor(settings: Settings<typeof sinkSettings>, surroundings: Surroundings & { readonly metrics: Metrics }) {
+    this.#settings = settings;
+    this.#surroundings = surroundings;
+  }
+
+  ready(): Readiness {
+    const missing: string[] = [];
+    const outage = this.#circuit.outage;
+    const unreachable = this.#control?.unreachableSinceMs ?? null;
+    const since = (ms: number): string => `since ${new Date(ms).toISOString()}`;
+    if (outage) missing.push(`store: ${outage.errorClass} ${since(outage.sinceMs)}: ${outage.error}`);
+    if (unreachable !== null) missing.push(`log: no answer ${since(unreachable)}`);
+    if (this.#waiting !== "") missing.push(this.#waiting);
+    else if (!this.#assigned()) missing.push("group: no assignment yet");
+    return { ready: missing.length === 0, missing };
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { log } = this.#surroundings;
+    const connected = await connectLog("sink", this.#settings, this.#surroundings, signal, (why) => {
+      this.#waiting = `log: ${why}`;
+    });
+    try {
+      const pool = new Pool({
+        url: this.#settings.DATABASE_URL,
+        max: CONNECTIONS_MAX,
+        name: "spillway-sink",
+        connectTimeoutMs: CONNECT_TIMEOUT_MS,
+        log,
+      });
+      try {
+        await this.#openStore(pool, connected, signal);
+        this.#control = connected.control;
+        if (!signal.aborted) await this.#work(pool, connected, signal);
+      } finally {
+        await pool.close();
+      }
+    } finally {
+      await connected.close();
+    }
+  }
+
+  /** Waits for the database. @throws StoreBelongsElsewhere */
+  async #openStore(pool: Pool, { control }: ConnectedLog, signal: AbortSignal): Promise<void> {
+    const { log, clock } = this.#surroundings;
+    while (!signal.aborted) {
+      try {
+        const files = await migrate(pool);
+        if (files.length > 0) log.info("store brought up to date", { files: files.join(",") });
+        await ensureIdentity(pool, control.identities());
+        this.#circuit.succeeded();
+        this.#waiting = "";
+        return;
+      } catch (error) {
+        if (error instanceof StoreBelongsElsewhere) throw error;
+        const message = (error as Error).message;
+        const waitMs = this.#circuit.failed(classify(error), message, clock.now(), clock.random());
+        log.warn("store not opened yet", { errorClass: classify(error), error: message, waitMs });
+        this.#waiting = "store: not opened yet";
+        await clock.sleep(waitMs, signal);
+      }
+    }
+  }
+
+  async #work(pool: Pool, connected: ConnectedLog, signal: AbortSignal): Promise<void> {
+    const { log, clock, metrics } = this.#surroundings;
+    const { identity, control, controlWriter, kafka } = connected;
+    const reader = kafka.groupReader({
+      topic: identity.topic,
+      groupId: topicNames(this.#settings).group,
+      sessionTimeoutMs: this.#settings.SPILLWAY_SESSION_TIMEOUT_MS,
+    });
+    const announcer = new Announcer({ epoch: identity.epoch, control: controlWriter, reader, clock, log });
+    const lanes = new Lanes(reader, clock, this.#settings.SPILLWAY_SINK_WAITING_BYTES);
+    const handlers = assignments({
+      identity,
+      pool,
+      admin: connected.admin,
+      reader: connected.reader,
+      lanes,
+      clock,
+      log,
+      started: (starts) => announcer.offer(starts),
+    });
+    this.#assigned = () => handlers.assigned();
+    const writer = new Writer({
+      pool,
+      epoch: identity.epoch,
+      decoder: new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint)),
+      lanes,
+      controller: fixedController,
+      circuit: this.#circuit,
+      clock,
+      log,
+      metrics,
+      saved: (nextOffsets) => announcer.offer(nextOffsets),
+    });
+    const group: Task = { name: "group reader", run: (stop) => reader.run(handlers, stop) };
+    await runAll([control, announcer, writer, group], signal, log);
+  }
+}

@@ -1,0 +1,65 @@
+/** A role's way to the log: connections to Kafka, the topics made sure of, the control topic read. */
+import type { Clock } from "#lib/clock.ts";
+import { type logSettings, type Settings, topicNames } from "#lib/config.ts";
+import { connectKafka, type Kafka } from "#lib/kafka/client.ts";
+import { type LogAdmin, LogError, type PartitionReader } from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
+import { type OpenedLog, openLog } from "#lib/topics.ts";
+
+/** Ends connections in the reverse order of their opening. */
+export interface ConnectedLog extends OpenedLog {
+  readonly kafka: Kafka;
+  readonly admin: LogAdmin;
+  /** For the control topic and single fetches; a role that reads the events opens another. */
+  readonly reader: PartitionReader;
+  close(): Promise<void>;
+}
+
+/** What the process gives to every role in it. */
+export interface Surroundings {
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+const RETRY_MS = 1_000;
+
+/**
+ * Waits until the log answers. `waiting` hears of each failure, so that readiness can tell what is missing.
+ * @throws TopicUnfit when what is there would break a promise; the last LogError when `signal` aborts first
+ */
+export async function connectLog(
+  role: string,
+  settings: Settings<typeof logSettings>,
+  { log, clock }: Surroundings,
+  signal: AbortSignal,
+  waiting: (why: string) => void,
+): Promise<ConnectedLog> {
+  const kafka = connectKafka({ brokers: settings.KAFKA_BROKERS, clientId: `spillway-${role}`, log, clock });
+  for (;;) {
+    await using stack = new AsyncDisposableStack();
+    try {
+      const admin = stack.adopt(await kafka.admin(), (one) => one.close());
+      const reader = stack.adopt(await kafka.partitionReader(), (one) => one.close());
+      const producer = stack.adopt(await kafka.producer(), (one) => one.close());
+      const names = topicNames(settings);
+      const opened = await openLog({
+        topic: names.topic,
+        controlTopic: names.control,
+        partitions: settings.SPILLWAY_PARTITIONS,
+        admin,
+        reader,
+        producer,
+        log,
+        clock,
+      });
+      log.info("log opened", { ...opened.identity });
+      const open = stack.move();
+      return { ...opened, kafka, admin, reader, close: () => open.disposeAsync() };
+    } catch (error) {
+      if (!(error instanceof LogError) || signal.aborted) throw error;
+      log.warn("log not reached yet", { brokers: settings.KAFKA_BROKERS, error: error.message });
+      waiting(error.message);
+    }
+    await clock.sleep(RETRY_MS, signal);
+  }
+}

@@ -38,6 +38,21 @@ export async function withLock(
   }
 }
 
+/**
+ * Takes `file` for this process' life; the function returned gives it back.
+ * @throws Error when a running process has it; `work` names what that does
+ */
+export function claim(file: string, work: string): () => void {
+  while (!take(file)) {
+    const holder = holderOf(file, Number.POSITIVE_INFINITY);
+    if (holder === "gone") continue;
+    if (holder !== "stale")
+      throw new Error(`${work} runs already, as process ${holder}: end it first (or remove ${file})`);
+    rmSync(file, { force: true });
+  }
+  return () => rmSync(file, { force: true });
+}
+
 function take(file: string): boolean {
   try {
     writeFileSync(file, String(process.pid), { flag: "wx" });

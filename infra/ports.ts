@@ -41,12 +41,15 @@ export async function keptPorts(file: string, count: number): Promise<number[]> 
   return ports;
 }
 
+/** Whether nobody listens on it on 127.0.0.1 at this moment. */
+export async function isFree(port: number): Promise<boolean> {
+  const server = await listen(port);
+  if (server) await closed(server);
+  return server !== undefined;
+}
+
 async function allFree(ports: readonly number[]): Promise<boolean> {
-  for (const port of ports) {
-    const server = await listen(port);
-    if (!server) return false;
-    await closed(server);
-  }
+  for (const port of ports) if (!(await isFree(port))) return false;
   return true;
 }
 

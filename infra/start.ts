@@ -1,0 +1,163 @@
+/**
+ * `npm start`: Kafka, PostgreSQL and Spillway's processes on this machine, until Ctrl-C. Data stays in `.spillway/`.
+ * What is killed meanwhile, by whomever, comes back on its data.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { createKeeper, type Keeper } from "./keeper.ts";
+import { claim } from "./lock.ts";
+import { freePorts, isFree } from "./ports.ts";
+import { createRole, type Role } from "./role.ts";
+import type { Say, Server, ServerOptions } from "./server.ts";
+import { provideKafka, providePostgres } from "./stack.ts";
+
+const DATA = fileURLToPath(new URL("../.spillway", import.meta.url));
+const SINK_PORT = 3003;
+const READY_LIMIT_MS = 120_000;
+const LOOK_MS = 100;
+/** Ctrl-C under npm arrives twice: from the terminal, and from npm. Only a later one means haste. */
+const SAME_SIGNAL_MS = 1_000;
+
+const say: Say = (line) => void process.stdout.write(`${line}\n`);
+
+interface Kept<S extends Server> {
+  readonly server: S;
+  readonly keeper: Keeper;
+}
+
+/** Provides a server that comes back when it is killed. */
+async function kept<S extends Server>(name: string, provide: (options: ServerOptions) => Promise<S>): Promise<Kept<S>> {
+  const dataDir = join(DATA, name.toLowerCase());
+  const server = await provide({ dataDir, say, onDeath: (how) => keeper.died(how) });
+  const keeper = createKeeper(
+    name,
+    async () => {
+      await server.start();
+      say(`${name} is back`);
+    },
+    say,
+  );
+  return { server, keeper };
+}
+
+/** @throws AbortError when `signal` aborts meanwhile */
+async function allReady(roles: readonly Role[], signal: AbortSignal): Promise<void> {
+  for (let waitedMs = 0; ; waitedMs += LOOK_MS) {
+    const missing: string[] = [];
+    for (const role of roles) {
+      const what = await role.missing();
+      if (what !== undefined) missing.push(`${role.name}: ${what}`);
+    }
+    if (missing.length === 0) return;
+    if (waitedMs >= READY_LIMIT_MS)
+      throw new Error(`not ready after ${READY_LIMIT_MS / 1000} s: ${missing.join("; ")}`);
+    if (waitedMs > 0 && waitedMs % 10_000 === 0) say(`still waiting for ${missing.join("; ")}`);
+    await delay(LOOK_MS, undefined, { signal });
+  }
+}
+
+/** Ends with what to type first. */
+function summary(roles: readonly Role[], port: number): string {
+  const event = JSON.stringify({ clientId: "me", type: "greeting", data: { text: "hello" } });
+  return [
+    "",
+    `Spillway is ready: http://127.0.0.1:${port}`,
+    `  ${roles.map((role) => `${role.name}: port ${role.port}, process ${role.pid}`).join("; ")}`,
+    "  Try, in another terminal:",
+    `    curl http://127.0.0.1:${port}/api/v1/events -H 'content-type: application/json' -d '${event}'`,
+    `    curl 'http://127.0.0.1:${port}/api/v1/events?clientId=me'`,
+    "  Ctrl-C drains and stops everything.",
+    "",
+  ].join("\n");
+}
+
+async function webPort(): Promise<number> {
+  const port = Number(process.env["PORT"] || 3000);
+  if (!Number.isInteger(port) || port < 1 || port > 65_535)
+    throw new Error(`PORT is ${process.env["PORT"]}, but must be a port number`);
+  if (await isFree(port)) return port;
+  throw new Error(
+    `port ${port} is taken by another program: end that, or choose another port: PORT=${port + 100} npm start`,
+  );
+}
+
+async function up(
+  signal: AbortSignal,
+  withSink: boolean,
+  toStop: (() => Promise<string | undefined>)[],
+): Promise<void> {
+  const port = await webPort();
+  const kafka = await kept("Kafka", provideKafka);
+  const postgres = await kept("PostgreSQL", providePostgres);
+  for (const { server, keeper } of [kafka, postgres]) {
+    toStop.unshift(async () => {
+      await keeper.dismiss();
+      await server.stop();
+      return undefined;
+    });
+  }
+  await Promise.all([kafka.server.start(), postgres.server.start()]);
+  signal.throwIfAborted();
+  const env = { KAFKA_BROKERS: kafka.server.brokers, DATABASE_URL: postgres.server.url };
+  say(`Kafka and PostgreSQL answer:\n  KAFKA_BROKERS=${env.KAFKA_BROKERS}\n  DATABASE_URL=${env.DATABASE_URL}`);
+  const roles = [createRole({ name: "web", port, env, say })];
+  if (withSink) {
+    const [other = 0] = (await isFree(SINK_PORT)) ? [SINK_PORT] : await freePorts(1);
+    roles.push(createRole({ name: "sink", port: other, env, say }));
+  }
+  // The processes drain together; then the servers go.
+  toStop.unshift(
+    async () => (await Promise.all(roles.map((role) => role.stop()))).filter(Boolean).join(", ") || undefined,
+  );
+  for (const role of roles) await role.start();
+  await allReady(roles, signal);
+  say(summary(roles, port));
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { "without-sink": { type: "boolean", default: false } } });
+  mkdirSync(DATA, { recursive: true });
+  const release = claim(join(DATA, "start.lock"), "npm start");
+  const stop = new AbortController();
+  const toStop: (() => Promise<string | undefined>)[] = [];
+  let firstAt = 0;
+  const stopped = Promise.withResolvers<void>();
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(name, () => {
+      if (stop.signal.aborted && performance.now() - firstAt > SAME_SIGNAL_MS) process.exit(1);
+      if (stop.signal.aborted) return;
+      firstAt = performance.now();
+      // Nothing runs yet but what prepares it; that ends with this process.
+      if (toStop.length === 0) {
+        release();
+        process.exit(0);
+      }
+      say("\nstopping: the processes drain, then Kafka and PostgreSQL stop");
+      stop.abort();
+      stopped.resolve();
+    });
+  }
+  const faults: unknown[] = [];
+  try {
+    await up(stop.signal, !values["without-sink"], toStop);
+    await stopped.promise;
+  } catch (error) {
+    if (!stop.signal.aborted) faults.push(error);
+  }
+  for (const step of toStop) {
+    const fault = await step().catch((error: unknown) => error);
+    if (fault !== undefined) faults.push(fault);
+  }
+  release();
+  for (const fault of faults) console.error(fault instanceof Error ? fault.message : fault);
+  if (faults.length === 0) say("stopped");
+  process.exit(faults.length === 0 ? 0 : 1);
+}
+
+await main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exit(1);
+});

@@ -145,7 +145,7 @@ describe("what is accepted", () => {
       fc.property(sent, (body) => {
         const accepted = send(body);
         if (!accepted.ok) {
-          expect(JSON.stringify(body)).toMatch(/\\u0000|\\ud|__proto__|e[+-]|\d{16}/);
+          expect(JSON.stringify(body)).toMatch(/\\u0000|\\ud|__proto__/);
           return;
         }
         const [event] = accepted.events;

@@ -132,7 +132,8 @@ export class Publisher {
   publish(events: readonly Event[]): Promise<readonly Position[]> {
     const { clock, identity, inFlightBytesMax, timeoutMs, metrics } = this.#parts;
     const failingSince = this.failingSinceMs;
-    if (failingSince !== null && clock.elapsed() - failingSince > timeoutMs)
+    // Only while a send is under way or waits to be tried again: with none, this request is the one that finds out.
+    if (failingSince !== null && this.#sendBegunMs !== null && clock.elapsed() - failingSince > timeoutMs)
       return Promise.reject(new NotAcknowledged("log-unreachable", "no", "the log does not answer"));
     const encoded = events.map((event) => {
       const key = Buffer.from(event.clientId, "utf8");
@@ -259,6 +260,8 @@ export class Publisher {
       request.fail(new NotAcknowledged("log-unreachable", stored, "the log did not acknowledge in time"));
     }
     if (first > 0) this.#requests = this.#requests.slice(first);
+    // Nobody waits any more: whether the log answers again, the next request or the control topic will tell.
+    if (this.#requests.length === 0 && this.#sendBegunMs === null) this.#failingSinceMs = null;
     this.#queues.dropSettled((entry) => this.#count(-entry.bytes));
     if (this.#drained !== null && this.#requests.every((request) => request.settled)) this.#drained();
   }

@@ -1,5 +1,6 @@
 /** Records that wait for their send, by partition, in order. */
 import type { NewRecord } from "#lib/kafka/ports.ts";
+import type { Request } from "#lib/publish-request.ts";
 
 /** What one send may carry for a partition: the broker refuses more than 1 MiB, kafkajs groups in quadratic time. */
 const SEND_RECORDS_MAX = 1_000;
@@ -7,14 +8,7 @@ const SEND_BYTES_MAX = 768 * 1024;
 
 /** One record of a request. */
 export interface Entry {
-  readonly request: {
-    readonly settled: boolean;
-    handed: boolean;
-    /** Its records wait again, and are surely not on the log. */
-    putBack(): void;
-    acknowledged(index: number, position: { epoch: number; partition: number; offset: bigint }): void;
-    fail(error: Error): void;
-  };
+  readonly request: Request;
   readonly index: number;
   readonly record: NewRecord;
   /** What it costs to hold, above the record's own bytes. */

@@ -14,60 +14,7 @@ import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { partitionOf } from "#lib/partition.ts";
 import { type Entry, PartitionQueues } from "#lib/publish-queues.ts";
-
-/** Why events were not acknowledged, and whether any of them may be on the log all the same. */
-export class NotAcknowledged extends Error {
-  readonly reason: "overloaded" | "log-unreachable" | "refused";
-  readonly stored: "no" | "unknown";
-  constructor(
-    reason: "overloaded" | "log-unreachable" | "refused",
-    stored: "no" | "unknown",
-    message: string,
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-    this.name = "NotAcknowledged";
-    this.reason = reason;
-    this.stored = stored;
-  }
-}
-
-/** One call of `publish`. */
-export class Request {
-  readonly positions: Position[];
-  readonly deadlineMs: number;
-  readonly #settle: PromiseWithResolvers<readonly Position[]>;
-  #missing: number;
-  /** Whether any of its records was handed to the producer. */
-  handed = false;
-  settled = false;
-
-  constructor(events: number, deadlineMs: number, settle: PromiseWithResolvers<readonly Position[]>) {
-    this.positions = new Array(events);
-    this.#missing = events;
-    this.deadlineMs = deadlineMs;
-    this.#settle = settle;
-  }
-
-  acknowledged(index: number, position: Position): void {
-    this.positions[index] = position;
-    this.#missing -= 1;
-    if (this.#missing === 0 && !this.settled) {
-      this.settled = true;
-      this.#settle.resolve(this.positions);
-    }
-  }
-
-  putBack(): void {
-    if (this.#missing === this.positions.length) this.handed = false;
-  }
-
-  fail(error: NotAcknowledged): void {
-    if (this.settled) return;
-    this.settled = true;
-    this.#settle.reject(error);
-  }
-}
+import { NotAcknowledged, Request } from "#lib/publish-request.ts";
 
 export interface PublisherParts {
   readonly producer: BatchProducer;

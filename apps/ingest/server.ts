@@ -7,7 +7,7 @@ import { type Event, LIMITS } from "#lib/event.ts";
 import { rawBody, type Server } from "#lib/http.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
-import { NotAcknowledged } from "#lib/publish.ts";
+import { NotAcknowledged } from "#lib/publish-request.ts";
 import { accept } from "./accept.ts";
 
 const strict = { additionalProperties: false };

@@ -1,13 +1,83 @@
-/** Port 2 over kafkajs. */
+/** Port 2 over kafkajs: membership that outlasts lost connections, one kafkajs consumer after the other. */
+import assert from "node:assert/strict";
 import type { KafkaOptions } from "./connection.ts";
-import type { GroupReader } from "./ports.ts";
+import { toLogError } from "./errors.ts";
+import { Member } from "./group-member.ts";
+import { Leaders } from "./leaders.ts";
+import type { GroupHandlers, GroupReader } from "./ports.ts";
 
 export interface GroupReaderOptions {
   readonly topic: string;
   readonly groupId: string;
+  /** How long the group waits for a silent member before its partitions go to others. Above 3,000. */
+  readonly sessionTimeoutMs?: number;
 }
 
-/** Not there yet. */
-export function createGroupReader(_options: KafkaOptions, { topic }: GroupReaderOptions): GroupReader {
-  throw new Error(`there is no group reader for ${topic} yet`);
+const SESSION_TIMEOUT_MS = 45_000;
+const BACKOFF_MIN_MS = 200;
+const BACKOFF_MAX_MS = 5_000;
+
+/** A reader that connects when it is run. */
+export function createGroupReader(options: KafkaOptions, group: GroupReaderOptions): GroupReader {
+  return new Reader(options, group);
+}
+
+class Reader implements GroupReader {
+  readonly #options: KafkaOptions;
+  readonly #group: Required<GroupReaderOptions>;
+  #member: Member | undefined;
+  #running = false;
+
+  constructor(options: KafkaOptions, group: GroupReaderOptions) {
+    this.#options = options;
+    this.#group = { sessionTimeoutMs: SESSION_TIMEOUT_MS, ...group };
+  }
+
+  async run(handlers: GroupHandlers, signal: AbortSignal): Promise<void> {
+    assert(!this.#running, "a group reader runs once at a time");
+    this.#running = true;
+    const leaders = new Leaders(this.#options);
+    try {
+      await this.#keepMembership(leaders, handlers, signal);
+    } finally {
+      this.#running = false;
+      await leaders.close();
+    }
+  }
+
+  pause(partitions: readonly number[]): void {
+    this.#member?.pause(partitions);
+  }
+
+  resume(partitions: readonly number[]): void {
+    this.#member?.resume(partitions);
+  }
+
+  seek(partition: number, offset: bigint): void {
+    this.#member?.seek(partition, offset);
+  }
+
+  async commitHint(offsets: ReadonlyMap<number, bigint>): Promise<void> {
+    await this.#member?.commitHint(offsets);
+  }
+
+  /** A member that lost its connections is replaced for as long as it takes; an error that waiting cannot mend is thrown. */
+  async #keepMembership(leaders: Leaders, handlers: GroupHandlers, signal: AbortSignal): Promise<void> {
+    const { log, clock } = this.#options;
+    const { topic, groupId } = this.#group;
+    let backoffMs = BACKOFF_MIN_MS;
+    while (!signal.aborted) {
+      const member = new Member(this.#options, this.#group, leaders, handlers);
+      this.#member = member;
+      const end = await member.run(signal);
+      this.#member = undefined;
+      if (end.kind === "failed") throw end.error;
+      if (end.kind === "stopped") return;
+      const error = toLogError(`reading ${topic} in group ${groupId}`, end.error);
+      if ("kind" in error && error.kind === "fatal") throw error;
+      backoffMs = member.joined ? BACKOFF_MIN_MS : Math.min(backoffMs * 2, BACKOFF_MAX_MS);
+      log.warn("group member was lost, another one joins", { topic, groupId, afterMs: backoffMs, error });
+      await clock.sleep(backoffMs * (0.5 + clock.random() / 2), signal);
+    }
+  }
 }

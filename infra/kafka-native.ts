@@ -32,7 +32,8 @@ export async function nativeKafka(options: KafkaOptions): Promise<KafkaServer> {
   const data = join(dataDir, "data");
   const config = join(dataDir, "server.properties");
   const logFile = join(dataDir, "kafka.log");
-  const properties = (logDir: string): string => brokerProperties({ port, inner, controller, advertised, logDir });
+  const properties = (logDir: string): string =>
+    asProperties(brokerSettings({ port, inner, controller, advertised, logDir, host: "127.0.0.1" }));
   const server = nativeServer({
     what: `Kafka ${KAFKA_VERSION}: ${java} with the jars in ${jars}; data in ${dataDir}; ports ${port} (clients), ${inner}, ${controller}`,
     dataDir,
@@ -78,21 +79,26 @@ function format(
   renameSync(fresh, data);
 }
 
+/** Where a broker listens, and what it tells clients. */
+interface BrokerPlaces {
+  readonly port: number;
+  readonly inner: number;
+  readonly controller: number;
+  readonly advertised: number;
+  readonly logDir: string;
+  /** Of the clients' listener. */
+  readonly host: string;
+}
+
 /**
  * The broker talks to itself on a listener of its own: a proxy between it and the clients does not cut it off from itself.
  * The controller is named by configuration, not in the data: another port at the next start is no matter.
  */
-function brokerProperties(to: {
-  port: number;
-  inner: number;
-  controller: number;
-  advertised: number;
-  logDir: string;
-}): string {
-  const settings = {
+export function brokerSettings(to: BrokerPlaces): Record<string, string> {
+  return {
     "process.roles": "broker,controller",
     "node.id": "1",
-    listeners: `PLAINTEXT://127.0.0.1:${to.port},INNER://127.0.0.1:${to.inner},CONTROLLER://127.0.0.1:${to.controller}`,
+    listeners: `PLAINTEXT://${to.host}:${to.port},INNER://127.0.0.1:${to.inner},CONTROLLER://127.0.0.1:${to.controller}`,
     "advertised.listeners": `PLAINTEXT://127.0.0.1:${to.advertised},INNER://127.0.0.1:${to.inner}`,
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INNER:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "INNER",
@@ -114,6 +120,9 @@ function brokerProperties(to: {
     "num.network.threads": "2",
     "num.io.threads": "4",
   };
+}
+
+function asProperties(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)
     .map(([name, value]) => `${name}=${value}\n`)
     .join("");

@@ -78,7 +78,7 @@ function explain(
   errors: readonly { readonly instancePath: string; readonly message: string }[],
 ): ParameterFault[] {
   const known = [...properties.keys()];
-  const missing = required.filter((name) => !(name in texts));
+  const missing = required.filter((name) => !(name in texts) && properties.get(name)?.default === undefined);
   const faults = missing.map((name) => ({ field: name, detail: `${name} is missing.` }));
   for (const [name, value] of Object.entries(texts)) {
     const property = properties.get(name);

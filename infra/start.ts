@@ -1,9 +1,12 @@
 /**
  * `npm start`: Kafka, PostgreSQL and Spillway's processes on this machine, until Ctrl-C. Data stays in `.spillway/`.
  * What is killed meanwhile, by whomever, comes back on its data.
+ *
+ * `--without-sink` leaves the sink out: everything stays unsaved, and is read all the same.
+ * `--data FOLDER` keeps the data there.
  */
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -14,7 +17,7 @@ import { createRole, type Role } from "./role.ts";
 import type { Say, Server, ServerOptions } from "./server.ts";
 import { provideKafka, providePostgres } from "./stack.ts";
 
-const DATA = fileURLToPath(new URL("../.spillway", import.meta.url));
+const USUAL_DATA = fileURLToPath(new URL("../.spillway", import.meta.url));
 const SINK_PORT = 3003;
 const READY_LIMIT_MS = 120_000;
 const LOOK_MS = 100;
@@ -24,13 +27,18 @@ const SAME_SIGNAL_MS = 1_000;
 const say: Say = (line) => void process.stdout.write(`${line}\n`);
 
 interface Kept<S extends Server> {
+  readonly name: string;
   readonly server: S;
   readonly keeper: Keeper;
 }
 
 /** Provides a server that comes back when it is killed. */
-async function kept<S extends Server>(name: string, provide: (options: ServerOptions) => Promise<S>): Promise<Kept<S>> {
-  const dataDir = join(DATA, name.toLowerCase());
+async function kept<S extends Server>(
+  name: string,
+  data: string,
+  provide: (options: ServerOptions) => Promise<S>,
+): Promise<Kept<S>> {
+  const dataDir = join(data, name.toLowerCase());
   const server = await provide({ dataDir, say, onDeath: (how) => keeper.died(how) });
   const keeper = createKeeper(
     name,
@@ -40,7 +48,7 @@ async function kept<S extends Server>(name: string, provide: (options: ServerOpt
     },
     say,
   );
-  return { server, keeper };
+  return { name, server, keeper };
 }
 
 /** @throws AbortError when `signal` aborts meanwhile */
@@ -60,12 +68,13 @@ async function allReady(roles: readonly Role[], signal: AbortSignal): Promise<vo
 }
 
 /** Ends with what to type first. */
-function summary(roles: readonly Role[], port: number): string {
+function summary(roles: readonly Role[], servers: readonly Kept<Server>[], port: number): string {
   const event = JSON.stringify({ clientId: "me", type: "greeting", data: { text: "hello" } });
   return [
     "",
     `Spillway is ready: http://127.0.0.1:${port}`,
     `  ${roles.map((role) => `${role.name}: port ${role.port}, process ${role.pid}`).join("; ")}`,
+    `  ${servers.map(({ name, server }) => `${name}: process ${server.pid ?? "not of this machine"}`).join("; ")}`,
     "  Try, in another terminal:",
     `    curl http://127.0.0.1:${port}/api/v1/events -H 'content-type: application/json' -d '${event}'`,
     `    curl 'http://127.0.0.1:${port}/api/v1/events?clientId=me'`,
@@ -84,14 +93,19 @@ async function webPort(): Promise<number> {
   );
 }
 
-async function up(
-  signal: AbortSignal,
-  withSink: boolean,
-  toStop: (() => Promise<string | undefined>)[],
-): Promise<void> {
+interface Wanted {
+  /** The folder of both servers' data. */
+  readonly data: string;
+  readonly withSink: boolean;
+  readonly signal: AbortSignal;
+  /** Gets what is to be stopped, in that order, as soon as it may run. Each resolves to what went wrong, if anything did. */
+  readonly toStop: (() => Promise<string | undefined>)[];
+}
+
+async function up({ data, withSink, signal, toStop }: Wanted): Promise<void> {
   const port = await webPort();
-  const kafka = await kept("Kafka", provideKafka);
-  const postgres = await kept("PostgreSQL", providePostgres);
+  const kafka = await kept("Kafka", data, provideKafka);
+  const postgres = await kept("PostgreSQL", data, providePostgres);
   for (const { server, keeper } of [kafka, postgres]) {
     toStop.unshift(async () => {
       await keeper.dismiss();
@@ -114,13 +128,16 @@ async function up(
   );
   for (const role of roles) await role.start();
   await allReady(roles, signal);
-  say(summary(roles, port));
+  say(summary(roles, [kafka, postgres], port));
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { "without-sink": { type: "boolean", default: false } } });
-  mkdirSync(DATA, { recursive: true });
-  const release = claim(join(DATA, "start.lock"), "npm start");
+  const { values } = parseArgs({
+    options: { "without-sink": { type: "boolean", default: false }, data: { type: "string", default: USUAL_DATA } },
+  });
+  const data = resolve(values.data);
+  mkdirSync(data, { recursive: true });
+  const release = claim(join(data, "start.lock"), "npm start");
   const stop = new AbortController();
   const toStop: (() => Promise<string | undefined>)[] = [];
   let firstAt = 0;
@@ -142,7 +159,7 @@ async function main(): Promise<void> {
   }
   const faults: unknown[] = [];
   try {
-    await up(stop.signal, !values["without-sink"], toStop);
+    await up({ data, withSink: !values["without-sink"], signal: stop.signal, toStop });
     await stopped.promise;
   } catch (error) {
     if (!stop.signal.aborted) faults.push(error);

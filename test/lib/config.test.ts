@@ -1,0 +1,161 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { tokenHash } from "#lib/access.ts";
+import {
+  ConfigError,
+  choice,
+  databaseSettings,
+  flag,
+  httpSettings,
+  integer,
+  list,
+  logSettings,
+  port,
+  printable,
+  processSettings,
+  readKeys,
+  readSettings,
+  settingRows,
+  text,
+  topicNames,
+} from "#lib/config.ts";
+
+const DECLARED = {
+  NAME: text("Whose it is."),
+  PASSWORD: text("What opens it.", { secret: true, default: "x" }),
+  WAIT_MS: integer("How long.", { default: 10, minimum: 1, maximum: 100 }),
+  OPEN: flag("Whether.", { default: false }),
+  KIND: choice("Which.", ["a", "b"], { default: "a" }),
+  PLACES: list("Where.", { default: "here" }),
+};
+
+function problemsOf(run: () => unknown): readonly string[] {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+}
+
+describe("settings", () => {
+  test("have their defaults", () => {
+    expect(readSettings(DECLARED, { NAME: "n" })).toEqual({
+      NAME: "n",
+      PASSWORD: "x",
+      WAIT_MS: 10,
+      OPEN: false,
+      KIND: "a",
+      PLACES: ["here"],
+    });
+  });
+
+  test("become what they are declared to be", () => {
+    const given = { NAME: "n", WAIT_MS: "100", OPEN: "true", KIND: "b", PLACES: " a:1 ,b:2,, " };
+    expect(readSettings(DECLARED, given)).toMatchObject({
+      WAIT_MS: 100,
+      OPEN: true,
+      KIND: "b",
+      PLACES: ["a:1", "b:2"],
+    });
+  });
+
+  test("tell all their problems at once, by name, value and purpose", () => {
+    const given = { WAIT_MS: "101", OPEN: "yes", KIND: "c" };
+    expect(problemsOf(() => readSettings(DECLARED, given)).toSorted()).toEqual([
+      'KIND must be one of a, b, but is "c". Which.',
+      "NAME is not set. Whose it is.",
+      'OPEN must be boolean, but is "yes". Whether.',
+      'WAIT_MS must be <= 100, but is "101". How long.',
+    ]);
+  });
+
+  test.each(["", "1.5", "1x", "0", "-1", "1e9"])("refuse the number %j unless it is in range", (value) => {
+    const problems = problemsOf(() => readSettings(DECLARED, { NAME: "n", WAIT_MS: value }));
+    expect(problems).toHaveLength(value === "" ? 0 : 1);
+  });
+
+  test("never repeat a secret that is wrong", () => {
+    const problems = problemsOf(() => readSettings(databaseSettings, { DATABASE_URL: "hunter2" }));
+    expect(problems).toHaveLength(1);
+    expect(problems.join()).toContain("DATABASE_URL");
+    expect(problems.join()).not.toContain("hunter2");
+  });
+
+  test("ignore what is not declared", () => {
+    expect(readSettings({ NAME: DECLARED.NAME }, { NAME: "n", OTHER: "o" })).toEqual({ NAME: "n" });
+  });
+
+  test("can be read twice from the same declarations", () => {
+    expect(readSettings(DECLARED, { NAME: "a" }).NAME).toBe("a");
+    expect(readSettings(DECLARED, { NAME: "b" }).NAME).toBe("b");
+  });
+
+  test("print without secrets", () => {
+    const settings = readSettings(
+      { ...DECLARED, ...databaseSettings },
+      { NAME: "n", PASSWORD: "hunter2", DATABASE_URL: "postgres://me:hunter2@db:5432/x?sslpassword=hunter2&a=b" },
+    );
+    const printed = printable(settings);
+    expect(JSON.stringify(printed)).not.toContain("hunter2");
+    expect(printed).toMatchObject({ NAME: "n", PASSWORD: "(set)", WAIT_MS: 10 });
+    expect(printed["DATABASE_URL"]).toBe("postgres://me:***@db:5432/x?sslpassword=***&a=b");
+  });
+
+  test("do not print as a copy, which has lost what is secret", () => {
+    expect(() => printable({ ...readSettings(DECLARED, { NAME: "n" }) })).toThrow("copy");
+  });
+
+  test("describe themselves for the table of the README", () => {
+    const rows = settingRows({ ...DECLARED, ...logSettings, PORT: port(3001) });
+    expect(rows).toContainEqual({ name: "NAME", fallback: "must be set", sentence: "Whose it is.", secret: false });
+    expect(rows).toContainEqual({ name: "WAIT_MS", fallback: "`10`", sentence: "How long.", secret: false });
+    expect(rows.find(({ name }) => name === "SPILLWAY_GROUP")?.fallback).toBe("`SPILLWAY_TOPIC` + `.sink`");
+    for (const { sentence } of rows) expect(sentence).toMatch(/^[A-Z].*\.$/);
+  });
+
+  test("derive control topic and group from the topic unless they are given", () => {
+    const given = { KAFKA_BROKERS: "k:9092", SPILLWAY_TOPIC: "t" };
+    expect(topicNames(readSettings(logSettings, given))).toEqual({ topic: "t", control: "t.control", group: "t.sink" });
+    const all = { ...given, SPILLWAY_CONTROL_TOPIC: "c", SPILLWAY_GROUP: "g" };
+    expect(topicNames(readSettings(logSettings, all))).toEqual({ topic: "t", control: "c", group: "g" });
+  });
+
+  test("know the levels of the log", () => {
+    expect(problemsOf(() => readSettings(processSettings, { LOG_LEVEL: "loud" }))).toHaveLength(1);
+  });
+});
+
+describe("keys", () => {
+  const folder = mkdtempSync(join(tmpdir(), "spillway-keys-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const records = JSON.stringify([{ name: "a", sha256: tokenHash("t"), clients: [{ exact: "1" }], verbs: ["read"] }]);
+  const read = (given: Readonly<Record<string, string>>) => readKeys(readSettings(httpSettings, given));
+
+  test("come from JSON or from a file", () => {
+    const file = join(folder, "keys.json");
+    writeFileSync(file, records);
+    for (const value of [records, file]) expect(read({ SPILLWAY_KEYS: value })?.find("t")?.name).toBe("a");
+  });
+
+  test("may be left out on loopback", () => {
+    for (const host of ["127.0.0.1", "127.1.2.3", "localhost", "::1"]) expect(read({ HOST: host })).toBeNull();
+  });
+
+  test("may not be left out elsewhere, unless it was asked for", () => {
+    for (const host of ["0.0.0.0", "::", "10.0.0.1", "127.0.0.1.example.org", "example.org"]) {
+      const [problem] = problemsOf(() => read({ HOST: host }));
+      expect(problem).toMatch(/npm run keys.*SPILLWAY_OPEN=true/);
+      expect(read({ HOST: host, SPILLWAY_OPEN: "true" })).toBeNull();
+      expect(read({ HOST: host, SPILLWAY_KEYS: records })?.size).toBe(1);
+    }
+  });
+
+  test("that cannot be read stop the start with their setting's name", () => {
+    for (const value of [join(folder, "none.json"), "[nonsense", '[{"name":"a"}]'])
+      expect(problemsOf(() => read({ SPILLWAY_KEYS: value })).join()).toMatch(/^SPILLWAY_KEYS: /);
+  });
+});

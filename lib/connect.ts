@@ -25,7 +25,7 @@ const RETRY_MS = 1_000;
 
 /**
  * Waits until the log answers. `waiting` hears of each failure, so that readiness can tell what is missing.
- * @throws TopicUnfit when what is there would break a promise; the last LogError when `signal` aborts first
+ * @throws TopicUnfit when what is there would break a promise; `signal`'s AbortError when it aborts first
  */
 export async function connectLog(
   role: string,
@@ -56,7 +56,8 @@ export async function connectLog(
       const open = stack.move();
       return { ...opened, kafka, admin, reader, close: () => open.disposeAsync() };
     } catch (error) {
-      if (!(error instanceof LogError) || signal.aborted) throw error;
+      signal.throwIfAborted();
+      if (!(error instanceof LogError)) throw error;
       log.warn("log not reached yet", { brokers: settings.KAFKA_BROKERS, error: error.message });
       waiting(error.message);
     }

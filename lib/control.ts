@@ -40,6 +40,7 @@ export class Control {
   readonly #schemas = new Map<string, string>();
   readonly #misses = new Map<string, number>();
   #next = 0n;
+  #reading: Promise<void> | null = null;
   #unreachableSinceMs: number | null = null;
 
   constructor(given: { topic: string; reader: PartitionReader; log: Log; clock: Clock }) {
@@ -87,14 +88,14 @@ export class Control {
   /** Reads up to the end that the topic has now. @throws LogError */
   async refresh(): Promise<void> {
     const end = (await this.#reader.highWatermarks(this.#topic, [0])).get(0) ?? 0n;
-    while (this.#next < end) await this.#read(0);
+    while (this.#next < end) await this.#read();
   }
 
   /** Follows the topic until `signal` aborts. An unreachable log is waited for. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
-        await this.#read(POLL_MS);
+        await this.#read();
         this.#unreachableSinceMs = null;
       } catch (error) {
         if (!(error instanceof LogError)) throw error;
@@ -105,10 +106,18 @@ export class Control {
     }
   }
 
-  async #read(maxWaitMs: number): Promise<void> {
-    const request = { topic: this.#topic, offsets: new Map([[0, this.#next]]), maxWaitMs, maxBytes: 1 << 20 };
+  /** A reader does one fetch at a time: who comes during one shares it. It ends at once if the topic holds anything new. */
+  #read(): Promise<void> {
+    this.#reading ??= this.#fetch().finally(() => {
+      this.#reading = null;
+    });
+    return this.#reading;
+  }
+
+  async #fetch(): Promise<void> {
+    const offsets = new Map([[0, this.#next]]);
+    const request = { topic: this.#topic, offsets, maxWaitMs: POLL_MS, maxBytes: 1 << 20 };
     for (const fetched of await this.#reader.fetch(request)) {
-      // `refresh` and `run` may read the same records at once: taking one twice changes nothing.
       for (const record of fetched.records) this.#take(record);
       if (fetched.nextOffset > this.#next) this.#next = fetched.nextOffset;
     }
@@ -119,17 +128,17 @@ export class Control {
     const slash = key.indexOf("/");
     const rest = key.slice(slash + 1);
     try {
-      const value = JSON.parse(record.value?.toString("utf8") ?? "null");
+      const value: unknown = JSON.parse(record.value?.toString("utf8") ?? "null");
       if (value === null) return;
       switch (key.slice(0, slash)) {
         case "identity":
-          this.#identities.set(Number(rest), { epoch: Number(rest), topic: value.topic, partitions: value.partitions });
+          this.#identities.set(Number(rest), identityOf(Number(rest), value));
           break;
         case "checkpoint":
-          this.#checkpoints.set(rest, { nextOffset: BigInt(value.nextOffset), atMs: record.timestampMs });
+          this.#checkpoints.set(rest, { nextOffset: BigInt(text(value, "nextOffset")), atMs: record.timestampMs });
           break;
         case "schema":
-          this.#schemas.set(rest, value.schema);
+          this.#schemas.set(rest, text(value, "schema"));
           break;
         default:
           // A newer Spillway may publish more: what this build does not know is none of its business.
@@ -145,6 +154,21 @@ export class Control {
     }
   }
 }
+
+function identityOf(epoch: number, value: unknown): LogIdentity {
+  const partitions = member(value, "partitions");
+  if (!Number.isInteger(epoch) || typeof partitions !== "number") throw new Error("this is no log's identity");
+  return { epoch, topic: text(value, "topic"), partitions };
+}
+
+function text(value: unknown, name: string): string {
+  const found = member(value, name);
+  if (typeof found !== "string") throw new Error(`it has no text "${name}"`);
+  return found;
+}
+
+const member = (value: unknown, name: string): unknown =>
+  (value as Readonly<Record<string, unknown>> | undefined)?.[name];
 
 /** Publishes to the control topic. Calls wait for each other: the producer has one outstanding send. */
 export class ControlWriter {

@@ -63,7 +63,8 @@ export class RecordDecoder {
   }
 
   #judge(partition: number, record: LogRecord, event: Event): Decoded {
-    if (record.key === null || record.key.toString("utf8") !== event.clientId)
+    // By bytes: as text, a key that is not UTF-8 could pass for another client's.
+    if (!record.key?.equals(Buffer.from(event.clientId, "utf8")))
       return dead(record, "key-mismatch", "the record's key is not the event's clientId");
     if (partitionOf(record.key, this.#partitions) !== partition)
       return dead(

@@ -43,7 +43,10 @@ export class TopicUnfit extends Error {
  */
 export async function openLog(given: OpenLog): Promise<OpenedLog> {
   const { topic, controlTopic, admin, reader, log, clock } = given;
-  await admin.ensureTopic({ topic: controlTopic, partitions: 1, config: CONTROL_TOPIC_CONFIG });
+  requireControl(
+    controlTopic,
+    await admin.ensureTopic({ topic: controlTopic, partitions: 1, config: CONTROL_TOPIC_CONFIG }),
+  );
   const control = new Control({ topic: controlTopic, reader, log, clock });
   const controlWriter = new ControlWriter(controlTopic, given.producer);
   await control.refresh();
@@ -73,6 +76,15 @@ export async function openLog(given: OpenLog): Promise<OpenedLog> {
 export async function publishWriterSchema({ control, controlWriter }: OpenedLog): Promise<void> {
   if ((await control.schema(WRITER_FINGERPRINT)) === undefined)
     await controlWriter.schema(WRITER_FINGERPRINT, WRITER_SCHEMA);
+}
+
+/** Anything else would forget writers' schemas, or read them in another order. @throws TopicUnfit */
+function requireControl(topic: string, { partitions, config }: TopicFacts): void {
+  if (partitions === 1 && config["cleanup.policy"] === "compact") return;
+  throw new TopicUnfit(
+    `The control topic ${topic} has ${partitions} partitions and cleanup.policy=${config["cleanup.policy"]}, but must have one ` +
+      "partition and be compacted only. Set it so, or name another topic in SPILLWAY_CONTROL_TOPIC.",
+  );
 }
 
 /** What of a topic's settings breaks a promise, and what only weakens it. Pure. */

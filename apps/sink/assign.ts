@@ -23,7 +23,8 @@ export interface AssignParts {
   readonly identity: LogIdentity;
   readonly pool: Pool;
   readonly admin: LogAdmin;
-  readonly reader: PartitionReader;
+  /** One an assignment: a reader does one fetch at a time, and an assignment may be superseded in the middle of one. */
+  readonly openReader: () => Promise<PartitionReader>;
   readonly lanes: Lanes;
   readonly clock: Clock;
   readonly log: Log;
@@ -80,13 +81,9 @@ async function findStarts(
   const circuit = new Circuit();
   while (!signal.aborted) {
     try {
-      const starts = new Map<number, bigint>();
       const checkpoints = await checkpointsOf(parts, partitions);
-      for (const [partition, checkpoint] of checkpoints) {
-        await verify(parts, partition, checkpoint);
-        starts.set(partition, checkpoint.nextOffset);
-      }
-      return starts;
+      await verify(parts, checkpoints);
+      return new Map([...checkpoints].map(([partition, { nextOffset }]) => [partition, nextOffset]));
     } catch (error) {
       if (error instanceof OffsetOutOfRange || error instanceof ContinuityBroken) throw error;
       const message = (error as Error).message;
@@ -117,22 +114,38 @@ async function checkpointsOf(
   return readCheckpoints(pool, epoch, partitions);
 }
 
+/** The log must hold what follows each checkpoint, and the last record that it covers, unless that was trimmed. */
 async function verify(
-  { identity, admin, reader }: AssignParts,
-  partition: number,
-  checkpoint: Checkpoint,
+  { identity: { topic }, admin, openReader }: AssignParts,
+  checkpoints: ReadonlyMap<number, Checkpoint>,
 ): Promise<void> {
-  const { topic } = identity;
-  const range = (await admin.offsets(topic)).get(partition);
-  if (range === undefined) throw new LogError("retriable", `${topic}/${partition} has no offsets yet`);
-  const { nextOffset, last } = checkpoint;
-  if (nextOffset < range.low || nextOffset > range.high)
-    throw new OffsetOutOfRange(topic, partition, nextOffset, range);
-  // Trimmed meanwhile: nothing is left to compare, and the offsets fit.
-  if (last === null || last.offset < range.low) return;
+  const ranges = await admin.offsets(topic);
+  const reader = await openReader();
+  try {
+    for (const [partition, { nextOffset, last }] of checkpoints) {
+      const range = ranges.get(partition);
+      if (range === undefined) throw new LogError("retriable", `${topic}/${partition} has no offsets yet`);
+      if (nextOffset < range.low || nextOffset > range.high)
+        throw new OffsetOutOfRange(topic, partition, nextOffset, range);
+      if (last !== null && last.offset >= range.low) await requireSame(reader, topic, partition, last);
+    }
+  } finally {
+    await reader.close();
+  }
+}
+
+type Last = NonNullable<Checkpoint["last"]>;
+
+async function requireSame(reader: PartitionReader, topic: string, partition: number, last: Last): Promise<void> {
   const offsets = new Map([[partition, last.offset]]);
-  const fetched = await reader.fetch({ topic, offsets, maxWaitMs: FETCH_WAIT_MS, maxBytes: FETCH_BYTES_MAX });
-  const record = fetched.find((one) => one.partition === partition)?.records[0];
+  const request = { topic, offsets, maxWaitMs: FETCH_WAIT_MS, maxBytes: FETCH_BYTES_MAX };
+  const [fetched] = await reader.fetch(request).catch((error: unknown) => {
+    if (!(error instanceof OffsetOutOfRange)) throw error;
+    throw new LogError("retriable", "the log was trimmed meanwhile", { cause: error });
+  });
+  if (fetched === undefined || fetched.nextOffset <= last.offset)
+    throw new LogError("retriable", `${topic}/${partition}: nothing was read at offset ${last.offset}`);
+  const [record] = fetched.records;
   if (record?.offset !== last.offset || !recordHash(record).equals(last.hash))
     throw new ContinuityBroken(topic, partition, last.offset);
 }

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import type { Decoded, RecordDecoder } from "#lib/decode.ts";
 import { type Event, timeText } from "#lib/event.ts";
 import type { LogRecord } from "#lib/kafka/ports.ts";
-import type { Lane, Taken } from "./lane.ts";
+import { type Lane, recordBytes, type Taken } from "./lane.ts";
 
 /** An event with its place. */
 export interface Row {
@@ -53,7 +53,7 @@ export function take(lanes: readonly Lane[], limits: BatchLimits): Taken[] {
     const one = lane.take(Math.ceil(recordsMax / left), Math.ceil(bytesMax / left));
     taken.push(one);
     recordsMax = Math.max(left, recordsMax - one.records.length);
-    bytesMax = Math.max(left, bytesMax - one.records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0));
+    bytesMax = Math.max(left, bytesMax - one.records.reduce((sum, record) => sum + recordBytes(record), 0));
   }
   return taken;
 }

@@ -99,20 +99,27 @@ export async function markCheckpoints(pool: Pool, epoch: number, partitions: rea
 }
 
 /**
- * Ends backends of sinks that hold checkpoint rows while they wait for a client that sends nothing: a sink frozen in the
- * middle of COPY. No time-out of the server ends those, and neither does pg_cancel_backend; ending them does, and the same
- * role may.
+ * Ends backends that hold checkpoint rows of these partitions in a transaction of more than `frozenMs`, and wait for a
+ * client that sends nothing: a sink frozen in the middle of COPY. No time-out of the server ends those, and neither does
+ * pg_cancel_backend; ending them does, and the same role may. Who holds a row is named by its xmax.
  * @returns their pids
  */
-export async function endFrozenOwners(pool: Pool, frozenMs: number): Promise<number[]> {
+export async function endFrozenOwners(
+  pool: Pool,
+  epoch: number,
+  partitions: readonly number[],
+  frozenMs: number,
+): Promise<number[]> {
   const rows = await pool.query<{ pid: number }>(
-    `SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-      WHERE l.relation = 'spillway.checkpoint'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
-        AND a.pid <> pg_backend_pid() AND a.usename = current_user AND a.datname = current_database()
-        AND a.application_name = current_setting('application_name')
-        AND a.wait_event = 'ClientRead' AND a.xact_start < now() - $1 * interval '1 millisecond'
-        AND pg_terminate_backend(a.pid)`,
-    [frozenMs],
+    `WITH owner AS (
+       SELECT DISTINCT l.pid FROM spillway.checkpoint c
+         JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = c.xmax AND l.granted
+        WHERE c.log_epoch = $1 AND c.partition = ANY ($2::int[])
+     )
+     SELECT a.pid FROM owner JOIN pg_stat_activity a USING (pid)
+      WHERE a.pid <> pg_backend_pid() AND a.wait_event = 'ClientRead'
+        AND a.xact_start < now() - $3 * interval '1 millisecond' AND pg_terminate_backend(a.pid)`,
+    [epoch, partitions, frozenMs],
     QUERY_TIMEOUT_MS,
   );
   return rows.map(({ pid }) => pid);

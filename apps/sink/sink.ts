@@ -110,7 +110,7 @@ export class Sink implements Task {
       identity,
       pool,
       admin: connected.admin,
-      reader: connected.reader,
+      openReader: () => kafka.partitionReader(),
       lanes,
       clock,
       log,

@@ -173,9 +173,9 @@ export class Writer {
   }
 
   async #endFrozenOwners(): Promise<void> {
-    const { pool, log } = this.#parts;
+    const { pool, epoch, lanes, log } = this.#parts;
     try {
-      const pids = await endFrozenOwners(pool, FROZEN_MS);
+      const pids = await endFrozenOwners(pool, epoch, lanes.partitions, FROZEN_MS);
       if (pids.length > 0) log.warn("backends of a frozen sink ended: they held checkpoint rows", { pids });
     } catch (error) {
       log.warn("backends of a frozen sink not ended", { error: (error as Error).message });

@@ -1,0 +1,145 @@
+/** A throw-away stack for one bench: real Kafka, real PostgreSQL when wanted, and processes of ours. All ends with it. */
+import { randomUUID } from "node:crypto";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Kafka, logLevel } from "kafkajs";
+import pg from "pg";
+import { freePorts } from "../infra/ports.ts";
+import { type Child, endProcess, spawnGuarded } from "../infra/process.ts";
+import { provideKafka, providePostgres } from "../infra/stack.ts";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const READY_LIMIT_MS = 60_000;
+const STOP_LIMIT_MS = 30_000;
+const LINES_MAX = 200;
+
+export interface BenchStack {
+  readonly brokers: string;
+  readonly topic: string;
+  readonly partitions: number;
+  /** Undefined without a database. */
+  readonly databaseUrl: string | undefined;
+  /** In a line: what is used and where it comes from. */
+  readonly what: readonly string[];
+  readonly postgresVersion: string | undefined;
+  /** Starts a server program on a free port and waits for its /readyz. @returns its address */
+  serve(program: string, env?: Readonly<Record<string, string>>): Promise<string>;
+  /** Runs a program of this folder to its end. @returns what its last line says, as JSON. @throws when it fails */
+  measure<T>(program: string, order: object): Promise<T>;
+  close(): Promise<void>;
+}
+
+export async function startStack({ withPostgres }: { withPostgres: boolean }): Promise<BenchStack> {
+  const folder = mkdtempSync(join(tmpdir(), "spillway-bench-"));
+  chmodSync(folder, 0o755);
+  const what: string[] = [];
+  const toClose: (() => Promise<unknown>)[] = [async () => rmSync(folder, { recursive: true, force: true })];
+  const close = async (): Promise<void> => {
+    for (const step of toClose.splice(0)) await step();
+  };
+  const say = (line: string): void => void what.push(line);
+  const name = `bench_${randomUUID().slice(0, 8)}`;
+  const topic = `${name}.events`;
+  try {
+    const kafka = await provideKafka({ dataDir: join(folder, "kafka"), say });
+    toClose.unshift(() => kafka.remove());
+    await kafka.start();
+    toClose.unshift(() => dropTopics(kafka.brokers, topic));
+    const postgres = withPostgres ? await providePostgres({ dataDir: join(folder, "postgres"), say }) : undefined;
+    if (postgres) toClose.unshift(() => postgres.remove());
+    await postgres?.start();
+    const database = postgres && (await newDatabase(postgres.url, name));
+    if (database) toClose.unshift(database.drop);
+    const env = { KAFKA_BROKERS: kafka.brokers, SPILLWAY_TOPIC: topic, ...(database && { DATABASE_URL: database.url }) };
+    return {
+      brokers: kafka.brokers,
+      topic,
+      partitions: 12,
+      databaseUrl: database?.url,
+      what,
+      postgresVersion: database?.version,
+      serve: async (program, more = {}) => {
+        const { url, child } = await serve(program, { ...env, ...more });
+        toClose.unshift(() => endProcess(child, "SIGTERM", STOP_LIMIT_MS));
+        return url;
+      },
+      measure,
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function serve(
+  program: string,
+  env: Readonly<Record<string, string>>,
+): Promise<{ url: string; child: Child }> {
+  const [port] = await freePorts(1);
+  const lines: string[] = [];
+  const output = (line: string): void => {
+    lines.push(line);
+    if (lines.length > LINES_MAX) lines.shift();
+  };
+  const own = { ...process.env, LOG_LEVEL: "warn", ...env, PORT: String(port) };
+  const child = await spawnGuarded({ file: process.execPath, args: [program], cwd: ROOT, env: own, output });
+  const url = `http://127.0.0.1:${port}`;
+  for (let waitedMs = 0; ; waitedMs += 50) {
+    const answer = await fetch(`${url}/readyz`).catch(() => undefined);
+    if (answer?.ok) return { url, child };
+    if (child.ended !== undefined || waitedMs > READY_LIMIT_MS) {
+      await endProcess(child, "SIGKILL", STOP_LIMIT_MS);
+      throw new Error(`${program} is not ready: ${child.ended}\n${lines.slice(-15).join("\n")}`);
+    }
+    await delay(50);
+  }
+}
+
+async function measure<T>(program: string, order: object): Promise<T> {
+  const lines: string[] = [];
+  const child = await spawnGuarded({
+    file: process.execPath,
+    args: ["--disable-warning=TimeoutNegativeWarning", program, JSON.stringify(order)],
+    cwd: ROOT,
+    output: (line) => void lines.push(line),
+  });
+  const code = await child.exited;
+  const last = lines.findLast((line) => line.startsWith("{"));
+  if (code !== 0 || last === undefined)
+    throw new Error(`${program} ended with ${child.ended}:\n${lines.slice(-15).join("\n")}`);
+  return JSON.parse(last) as T;
+}
+
+/** A database of the bench's own, also on a server that is not. */
+async function newDatabase(
+  serverUrl: string,
+  name: string,
+): Promise<{ url: string; version: string; drop: () => Promise<void> }> {
+  const run = async (text: string): Promise<string> => {
+    const client = new pg.Client({ connectionString: serverUrl });
+    await client.connect();
+    const { rows } = await client.query<Record<string, string>>(text).finally(() => client.end());
+    return Object.values(rows[0] ?? {})[0] ?? "";
+  };
+  await run(`CREATE DATABASE ${name}`);
+  const url = new URL(serverUrl);
+  url.pathname = `/${name}`;
+  return {
+    url: url.href,
+    version: (await run("SHOW server_version")).split(" ")[0] ?? "",
+    drop: async () => void (await run(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)),
+  };
+}
+
+/** Matters on a broker that is not the bench's own; there, what was written would stay. */
+async function dropTopics(brokers: string, topic: string): Promise<void> {
+  if (!process.env["KAFKA_BROKERS"]) return;
+  const admin = new Kafka({ brokers: brokers.split(","), logLevel: logLevel.NOTHING }).admin();
+  await admin.connect();
+  const made = (await admin.listTopics()).filter((name) => name.startsWith(topic));
+  await admin.deleteTopics({ topics: made }).finally(() => admin.disconnect());
+}

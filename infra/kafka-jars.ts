@@ -105,21 +105,21 @@ async function runMaven(target: string, say: Say): Promise<void> {
   progress.end(readdirSync(target).length);
 }
 
-/** Condenses Maven's lines: on a terminal one line that counts up, elsewhere a line for every ten jars. */
+/** Condenses Maven's lines: on a terminal one line that counts up, elsewhere a line for every twenty files. */
 function createProgress(say: Say): { line(text: string): void; end(jars: number): void } {
   const terminal = process.stdout.isTTY === true;
   let files = 0;
   let kilobytes = 0;
-  say(`Kafka ${KAFKA_VERSION}: fetching Apache Kafka's jars with Maven, once (about 45 MB)`);
+  say(`Kafka ${KAFKA_VERSION}: fetching Apache Kafka's jars with Maven, once (about 50 MB)`);
   return {
     line: (text) => {
       const [, amount, unit] = /Downloaded .*\.jar \(([\d.]+) (B|kB|MB)/.exec(text) ?? [];
       if (amount === undefined) return;
       files += 1;
       kilobytes += Number(amount) * (unit === "MB" ? 1000 : unit === "kB" ? 1 : 0.001);
-      const state = `Kafka ${KAFKA_VERSION}: ${files} jars, ${(kilobytes / 1000).toFixed(1)} MB fetched`;
+      const state = `Kafka ${KAFKA_VERSION}: ${files} files, ${(kilobytes / 1000).toFixed(1)} MB fetched`;
       if (terminal) process.stdout.write(`\r${state}`);
-      else if (files % 10 === 0) say(state);
+      else if (files % 20 === 0) say(state);
     },
     end: (jars) => {
       if (terminal && files > 0) process.stdout.write("\n");

@@ -22,6 +22,8 @@ import { Writer } from "./writer.ts";
 /** One: the writer's. Everything else of the sink waits for it. */
 const CONNECTIONS_MAX = 1;
 const CONNECT_TIMEOUT_MS = 10_000;
+/** A transaction that the database does not answer is given up so long after the stop: the process has 25 s. */
+const STOP_MS_MAX = 12_000;
 
 export class Sink implements Task {
   readonly name = "sink";
@@ -50,7 +52,7 @@ export class Sink implements Task {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { log } = this.#surroundings;
+    const { log, clock } = this.#surroundings;
     const connected = await connectLog("sink", this.#settings, this.#surroundings, signal, (why) => {
       this.#waiting = `log: ${why}`;
     });
@@ -61,13 +63,16 @@ export class Sink implements Task {
         name: "spillway-sink",
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         log,
+        clock,
       });
+      const cancel = whenAborted(signal, () => clock.after(STOP_MS_MAX, () => pool.abandon()));
       try {
         await this.#openStore(pool, connected, signal);
         this.#control = connected.control;
         if (!signal.aborted) await this.#work(pool, connected, signal);
       } finally {
         await pool.close();
+        cancel();
       }
     } finally {
       await connected.close();
@@ -132,4 +137,14 @@ export class Sink implements Task {
     const group: Task = { name: "group reader", run: (stop) => reader.run(handlers, stop) };
     await runAll([control, announcer, writer, group], signal, log);
   }
+}
+
+/** @returns what undoes the wish, and what it led to */
+function whenAborted(signal: AbortSignal, begin: () => () => void): () => void {
+  let undo = (): void => signal.removeEventListener("abort", onAbort);
+  const onAbort = (): void => {
+    undo = begin();
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  return () => undo();
 }

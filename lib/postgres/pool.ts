@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
+import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
 
 export interface PoolSettings {
@@ -14,6 +15,7 @@ export interface PoolSettings {
   /** Waiting for a connection ends here, be it in the queue or on the wire. */
   readonly connectTimeoutMs: number;
   readonly log: Log;
+  readonly clock: Clock;
 }
 
 /** Limits of one transaction; the server ends what exceeds them. */
@@ -26,6 +28,8 @@ export interface TransactionLimits {
 
 type Row = Record<string, unknown>;
 
+const CLOSE_MS_MAX = 3_000;
+
 /** Statements inside one transaction. */
 export interface Transaction {
   query<R extends Row>(text: string, values?: readonly unknown[]): Promise<R[]>;
@@ -36,8 +40,11 @@ export interface Transaction {
 /** @throws whatever the server, the driver or the pool's time-out gives; lib/postgres/sqlstate.ts tells what to do */
 export class Pool {
   readonly #pool: pg.Pool;
+  readonly #clock: Clock;
+  readonly #clients = new Set<pg.PoolClient>();
 
-  constructor({ url, max, name, connectTimeoutMs, log }: PoolSettings) {
+  constructor({ url, max, name, connectTimeoutMs, log, clock }: PoolSettings) {
+    this.#clock = clock;
     // No statement_timeout, lock_timeout or options here: PgBouncer refuses such a connection.
     this.#pool = new pg.Pool({
       connectionString: url,
@@ -50,7 +57,9 @@ export class Pool {
     });
     // An idle or checked-out client whose connection dies emits `error`; without a listener the process exits.
     this.#pool.on("error", (error) => log.debug("database connection lost", { error: error.message }));
+    this.#pool.on("remove", (client) => this.#clients.delete(client));
     this.#pool.on("connect", (client) => {
+      this.#clients.add(client);
       client.on("error", (error) => log.debug("database connection lost", { error: error.message }));
     });
   }
@@ -83,7 +92,7 @@ export class Pool {
     const giveUpMs = limits.statementTimeoutMs + 5_000;
     try {
       await client.query(timed({ text: begin(limits) }, giveUpMs));
-      const result = await work(statements(client, giveUpMs));
+      const result = await work(statements(client, giveUpMs, this.#clock));
       await client.query(timed({ text: "COMMIT" }, giveUpMs));
       broken = false;
       return result;
@@ -95,8 +104,16 @@ export class Pool {
     }
   }
 
+  /** Cuts every connection now, whatever runs on it: a server that does not answer must not hold a stop. */
+  abandon(): void {
+    for (const client of this.#clients) void client.end();
+  }
+
+  /** Waits for what is under way, then cuts it. */
   async close(): Promise<void> {
+    const cancel = this.#clock.after(CLOSE_MS_MAX, () => this.abandon());
     await this.#pool.end();
+    cancel();
   }
 }
 
@@ -107,7 +124,7 @@ const begin = ({ lockTimeoutMs, statementTimeoutMs, idleTimeoutMs }: Transaction
   `BEGIN; SET LOCAL lock_timeout = ${lockTimeoutMs}; SET LOCAL statement_timeout = ${statementTimeoutMs}; ` +
   `SET LOCAL idle_in_transaction_session_timeout = ${idleTimeoutMs}`;
 
-function statements(client: pg.PoolClient, giveUpMs: number): Transaction {
+function statements(client: pg.PoolClient, giveUpMs: number, clock: Clock): Transaction {
   return {
     query: async <R extends Row>(text: string, values: readonly unknown[] = []): Promise<R[]> =>
       (await client.query<R>(timed({ text, values: [...values] }, giveUpMs))).rows,
@@ -116,11 +133,15 @@ function statements(client: pg.PoolClient, giveUpMs: number): Transaction {
       // Whatever happens after we gave up, an `error` without a listener would end the process.
       stream.on("error", () => undefined);
       stream.end(data);
+      const late = new AbortController();
+      const cancel = clock.after(giveUpMs, () => late.abort());
       try {
-        await once(stream, "finish", { signal: AbortSignal.timeout(giveUpMs) });
+        await once(stream, "finish", { signal: late.signal });
       } catch (cause) {
-        if ((cause as Error).name !== "AbortError") throw cause;
+        if (!late.signal.aborted) throw cause;
         throw new Error(`Query read timeout: COPY was not answered within ${giveUpMs} ms`, { cause });
+      } finally {
+        cancel();
       }
     },
   };

@@ -3,6 +3,7 @@
  * and drains. Roles add their routes to it. Hooks are synchronous and do little: they run for every event posted.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import {
   type FastifyBaseLogger,
@@ -139,6 +140,7 @@ export function listenTask(server: Server, { host, port }: { host: string; port:
     name: "http server",
     async run(signal) {
       const { log, clock } = server.spillway;
+      const sockets = connectionsOf(server);
       try {
         log.info("listening", { url: await server.listen({ host, port }) });
       } catch (cause) {
@@ -149,6 +151,7 @@ export function listenTask(server: Server, { host, port }: { host: string; port:
         log.warn("requests cut", { afterMs: DRAIN_MS_MAX });
         server.server.closeAllConnections();
       });
+      for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
       const closing = { done: false };
       const closed = server.close().finally(() => {
         closing.done = true;
@@ -162,6 +165,19 @@ export function listenTask(server: Server, { host, port }: { host: string; port:
       await closed;
     },
   };
+}
+
+/**
+ * Those that are open now and later. Node counts one that has not sent a byte as busy, and browsers and balancers open some
+ * ahead: they are the owner's to close.
+ */
+function connectionsOf(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  return sockets;
 }
 
 /** The signal's only listener, gone once it fired. */

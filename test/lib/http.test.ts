@@ -1,0 +1,491 @@
+import { once } from "node:events";
+import { type AddressInfo, connect, type Socket } from "node:net";
+import { text } from "node:stream/consumers";
+import { Type } from "typebox";
+import { afterEach, describe, expect, test } from "vitest";
+import { demand, parseKeys, tokenHash } from "#lib/access.ts";
+import { createServer, listenTask, rawBody, type Server, type ServerOptions } from "#lib/http.ts";
+import { createLog, type Fields, type Log } from "#lib/log.ts";
+import { createMetrics } from "#lib/metrics.ts";
+import { ProblemError, problem } from "#lib/problem.ts";
+import { until } from "../support/until.ts";
+
+const keys = parseKeys(
+  JSON.stringify([
+    { name: "one", sha256: tokenHash("one"), clients: [{ exact: "1" }], verbs: ["append", "read"] },
+    { name: "operator", sha256: tokenHash("operator"), clients: [], verbs: ["operate"] },
+  ]),
+);
+const as = (token: string) => ({ authorization: `Bearer ${token}` });
+const JSON_TYPE = { "content-type": "application/json" };
+const EVENTS = "/api/v1/events";
+
+const closed = { additionalProperties: false };
+const Page = Type.Object(
+  {
+    clientId: Type.String({ minLength: 1 }),
+    type: Type.Optional(Type.Array(Type.String())),
+    limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }),
+    order: Type.Optional(Type.Union([Type.Literal("asc"), Type.Literal("desc")])),
+  },
+  closed,
+);
+const Posted = rawBody(Type.Object({ clientId: Type.String() }));
+
+/** A gate that keeps a request in flight until the test opens it. */
+interface Gate {
+  readonly entered: Promise<void>;
+  open(): void;
+}
+
+const servers: Server[] = [];
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.close();
+});
+
+async function sampleServer(more: Partial<ServerOptions> = {}) {
+  const logged: { message: string; fields: Fields | undefined }[] = [];
+  const log: Log = {
+    ...createLog("test", "silent"),
+    info: (message, fields) => void logged.push({ message, fields }),
+    error: (message, fields) => void logged.push({ message, fields }),
+  };
+  const metrics = createMetrics();
+  const ready = () => ({ ready: true, missing: [] });
+  const server = await createServer({ log, metrics, access: keys, ready, title: "Sample", ...more });
+  servers.push(server);
+  const entered = Promise.withResolvers<void>();
+  const opened = Promise.withResolvers<void>();
+  const gate: Gate = { entered: entered.promise, open: () => opened.resolve() };
+  server.post(
+    EVENTS,
+    {
+      schema: {
+        consumes: ["application/json"],
+        body: Posted,
+        response: { 201: Type.Object({ id: Type.String(), bytes: Type.Integer() }) },
+      },
+    },
+    async (request, reply) => {
+      const { clientId } = JSON.parse(request.body.toString()) as { clientId: string };
+      demand(request.access, "append", clientId);
+      return reply.code(201).send({ id: clientId, bytes: request.body.length });
+    },
+  );
+  server.get(EVENTS, { schema: { querystring: Page } }, (request) => {
+    demand(request.access, "read", request.query.clientId);
+    return request.query;
+  });
+  const live = Type.Object({}, closed);
+  server.get(`${EVENTS}/live`, { schema: { querystring: live }, config: { access: "firstMessage" } }, (request) => ({
+    name: request.access.name,
+    later: server.spillway.accessOf("one")?.name,
+  }));
+  server.get(
+    "/api/v1/letters/:id",
+    { schema: { params: Type.Object({ id: Type.Integer() }, closed) } },
+    (request) => request.params,
+  );
+  server.get("/slow", { config: { access: "open" } }, async () => {
+    entered.resolve();
+    await opened.promise;
+    return { slow: true };
+  });
+  server.get("/boom", () => {
+    throw new Error("the password is hunter2");
+  });
+  server.get("/busy", () => {
+    throw new ProblemError(problem("overloaded", "Too much.", { stored: "no" }), { retryAfterSeconds: 2.5 });
+  });
+  return { server, metrics, logged, gate };
+}
+
+describe("a caller", () => {
+  test("without a key, or with an unknown one, gets 401 on every route of the document and on operators' routes", async () => {
+    const { server } = await sampleServer();
+    const document = (await server.inject({ url: "/openapi.json", headers: as("one") })).json();
+    const routes = Object.entries<Record<string, unknown>>(document.paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => ({ path, method: method.toUpperCase() })),
+    );
+    const guarded = routes.filter(({ path }) => !["/healthz", "/readyz", "/api/v1/events/live"].includes(path));
+    expect(guarded.map(({ path, method }) => `${method} ${path}`).toSorted()).toEqual(
+      [`GET ${EVENTS}`, "GET /api/v1/letters/{id}", "GET /metrics", `POST ${EVENTS}`].toSorted(),
+    );
+    for (const { path, method } of [
+      ...guarded,
+      { path: "/openapi.json", method: "GET" },
+      { path: EVENTS, method: "HEAD" },
+    ])
+      for (const headers of [{}, as(""), as("wrong"), { authorization: "Basic b25l" }, { authorization: "one" }]) {
+        const answer = await server.inject({ method: method as "GET", url: path, headers });
+        expect(answer.statusCode, `${method} ${path}`).toBe(401);
+        expect(answer.headers["www-authenticate"]).toContain("Bearer");
+      }
+  });
+
+  test("is let in with a key, whatever the case of the scheme", async () => {
+    const { server } = await sampleServer();
+    for (const authorization of ["Bearer one", "bearer one", "BEARER  one "]) {
+      const answer = await server.inject({ url: `${EVENTS}?clientId=1`, headers: { authorization } });
+      expect(answer.statusCode).toBe(200);
+    }
+  });
+
+  test("gets the same 403 for every client that is not its own", async () => {
+    const { server } = await sampleServer();
+    const ask = (clientId: string) => server.inject({ url: EVENTS, query: { clientId }, headers: as("one") });
+    const bodies = await Promise.all(["2", "1 ", "١"].map(async (client) => (await ask(client)).body));
+    expect(new Set(bodies).size).toBe(1);
+    expect(JSON.parse(bodies[0] ?? "")).toMatchObject({ status: 403, code: "forbidden" });
+  });
+
+  test("reads the metrics only with the verb operate", async () => {
+    const { server } = await sampleServer();
+    expect((await server.inject({ url: "/metrics", headers: as("one") })).statusCode).toBe(403);
+    expect((await server.inject({ url: "/metrics", headers: as("operator") })).statusCode).toBe(200);
+  });
+
+  test("may do everything where there are no keys", async () => {
+    const { server } = await sampleServer({ access: null });
+    for (const url of ["/metrics", "/openapi.json", `${EVENTS}?clientId=2`])
+      expect((await server.inject(url)).statusCode).toBe(200);
+  });
+
+  test("may open a socket before it shows its token, and is allowed nothing until then", async () => {
+    const { server } = await sampleServer();
+    const ask = async (headers: Record<string, string>) =>
+      (await server.inject({ url: `${EVENTS}/live`, headers })).json();
+    expect(await ask({})).toEqual({ name: "none", later: "one" });
+    expect(await ask(as("one"))).toEqual({ name: "one", later: "one" });
+    expect(await ask(as("wrong"))).toMatchObject({ status: 401 });
+  });
+
+  test("needs no key to see whether the process lives and is ready", async () => {
+    const { server } = await sampleServer();
+    expect((await server.inject("/healthz")).json()).toEqual({ alive: true });
+    expect((await server.inject("/readyz")).json()).toEqual({ ready: true, missing: [] });
+  });
+});
+
+describe("a role", () => {
+  test("that is not ready says what is missing, with 503", async () => {
+    const { server } = await sampleServer({ ready: () => ({ ready: false, missing: ["the log"], lag: 3 }) });
+    const answer = await server.inject("/readyz");
+    expect(answer.statusCode).toBe(503);
+    expect(answer.json()).toEqual({ ready: false, missing: ["the log"], lag: 3 });
+  });
+
+  test("that cannot tell whether it is ready is not", async () => {
+    const { server } = await sampleServer({ ready: () => Promise.reject(new Error("no answer")) });
+    const answer = await server.inject("/readyz");
+    expect(answer.statusCode).toBe(503);
+    expect(answer.json()).toEqual({ ready: false, missing: ["no answer"] });
+  });
+
+  test("cannot add a route of the contract that takes what it does not declare", async () => {
+    const { server } = await sampleServer();
+    expect(() => server.get("/api/v1/x", () => "")).toThrow("no schema");
+    const querystring = Type.Object({ a: Type.String() });
+    expect(() => server.get("/api/v1/y", { schema: { querystring } }, () => "")).toThrow("additionalProperties");
+  });
+});
+
+describe("a body", () => {
+  const post = (server: Server, payload: string | Buffer, headers: Record<string, string> = JSON_TYPE) =>
+    server.inject({ method: "POST", url: EVENTS, payload, headers: { ...as("one"), ...headers } });
+
+  test("reaches the handler byte for byte", async () => {
+    const { server } = await sampleServer();
+    const payload = ' {"clientId" : "1" , "x": 1.0}\n';
+    const answer = await post(server, payload);
+    expect(answer.json()).toEqual({ id: "1", bytes: payload.length });
+    expect(answer.statusCode).toBe(201);
+  });
+
+  test.each<[string, Record<string, string>]>([
+    ["of another type", { "content-type": "text/plain" }],
+    ["of a form", { "content-type": "application/x-www-form-urlencoded" }],
+    ["of no type", {}],
+    ["of a wrong type", { "content-type": "json" }],
+    ["that is compressed", { ...JSON_TYPE, "content-encoding": "gzip" }],
+  ])("%s gets 415", async (_what, headers) => {
+    const { server } = await sampleServer();
+    const answer = await post(server, '{"clientId":"1"}', headers);
+    expect(answer.statusCode).toBe(415);
+    expect(answer.json()).toMatchObject({ code: "unsupported-media-type", detail: expect.stringMatching(/\w/) });
+  });
+
+  test.each(["application/json; charset=utf-8", "Application/JSON"])("of the type %s is taken", async (type) => {
+    const { server } = await sampleServer();
+    const headers = { "content-type": type, "content-encoding": "identity" };
+    expect((await post(server, '{"clientId":"1"}', headers)).statusCode).toBe(201);
+  });
+
+  test("beyond 4 MiB gets 413, told or not how long it is", async () => {
+    const { server } = await sampleServer();
+    const answer = await post(server, Buffer.alloc(4 * 1024 * 1024 + 1, " "));
+    expect(answer.statusCode).toBe(413);
+    expect(answer.json()).toMatchObject({ code: "body-too-large", detail: expect.stringContaining("4194304") });
+  });
+});
+
+describe("a parameter", () => {
+  const ask = async (query: string) => {
+    const { server } = await sampleServer();
+    return server.inject({ url: `${EVENTS}?${query}`, headers: as("one") });
+  };
+
+  test("becomes what it is declared to be, and defaults fill in", async () => {
+    expect((await ask("clientId=1&type=a&order=asc")).json()).toEqual({
+      clientId: "1",
+      type: ["a"],
+      order: "asc",
+      limit: 100,
+    });
+    expect((await ask("clientId=1&type=a&type=b&limit=5")).json()).toEqual({
+      clientId: "1",
+      type: ["a", "b"],
+      limit: 5,
+    });
+  });
+
+  test("that is wrong is named together with all others", async () => {
+    const answer = await ask("limit=5.5&order=up&zz=1&constructor=2&type=a&clientId=1&clientId=2");
+    expect(answer.statusCode).toBe(400);
+    const said = answer.json();
+    expect(said).toMatchObject({ code: "invalid-parameter", field: "limit" });
+    expect(said.problems.map(({ field }: { field: string }) => field)).toEqual([
+      "limit",
+      "order",
+      "zz",
+      "constructor",
+      "clientId",
+    ]);
+    expect(said.detail).toContain('must be one of asc, desc, not "up"');
+    expect(said.detail).toContain("clientId is given 2 times: give it once");
+  });
+
+  test.each(["", " 5", "0x10", "1e2", "5.0", "1001", "0", "-1", "٣", "9".repeat(30)])(
+    "limit=%j is no limit",
+    async (limit) => {
+      const answer = await ask(`clientId=1&limit=${encodeURIComponent(limit)}`);
+      expect(answer.json()).toMatchObject({ status: 400, field: "limit" });
+    },
+  );
+
+  test.each(["", "__proto__=1", "clientId=", "clientId"])("?%s is refused", async (query) => {
+    expect((await ask(query)).json()).toMatchObject({
+      status: 400,
+      code: "invalid-parameter",
+      field: expect.any(String),
+    });
+  });
+
+  test("of a route that declares none is refused", async () => {
+    const { server } = await sampleServer({ access: null });
+    expect((await server.inject(`${EVENTS}/live?x=1`)).statusCode).toBe(400);
+    expect(
+      (await server.inject({ method: "POST", url: `${EVENTS}?x=1`, payload: "{}", headers: JSON_TYPE })).statusCode,
+    ).toBe(400);
+  });
+
+  test("in the path is checked too", async () => {
+    const { server } = await sampleServer({ access: null });
+    expect((await server.inject("/api/v1/letters/7")).json()).toEqual({ id: 7 });
+    expect((await server.inject("/api/v1/letters/x")).json()).toMatchObject({ status: 400, field: "id" });
+  });
+});
+
+describe("an error", () => {
+  test("is always a problem of its media type", async () => {
+    const { server } = await sampleServer({ access: null });
+    const asked: [string, string, number, string][] = [
+      ["GET", "/nope", 404, "not-found"],
+      ["GET", "/%zz", 404, "not-found"],
+      ["GET", "/api/v1/letters", 404, "not-found"],
+      ["PUT", EVENTS, 405, "method-not-allowed"],
+      ["POST", "/api/v1/letters/7", 405, "method-not-allowed"],
+      ["GET", "/boom", 500, "internal-error"],
+      ["GET", "/busy", 503, "overloaded"],
+    ];
+    for (const [method, url, status, code] of asked) {
+      const answer = await server.inject({ method: method as "GET", url });
+      expect(answer.statusCode, url).toBe(status);
+      expect(answer.headers["content-type"]).toContain("application/problem+json");
+      expect(answer.json()).toMatchObject({ status, code, type: `urn:spillway:problem:${code}` });
+    }
+  });
+
+  test("of the wrong method tells the right ones", async () => {
+    const { server } = await sampleServer();
+    const { headers } = await server.inject({ method: "DELETE", url: EVENTS });
+    expect(String(headers["allow"]).split(", ").toSorted()).toEqual(["GET", "HEAD", "POST"]);
+  });
+
+  test("that is ours is logged, and tells the caller nothing of what happened", async () => {
+    const { server, logged } = await sampleServer({ access: null });
+    expect((await server.inject("/boom")).body).not.toContain("hunter2");
+    expect(logged).toEqual([
+      {
+        message: "request failed",
+        fields: {
+          method: "GET",
+          route: "/boom",
+          error: expect.objectContaining({ message: expect.stringContaining("hunter2") }),
+        },
+      },
+    ]);
+  });
+
+  test("of 503 says when to come again, in whole seconds, and keeps its members", async () => {
+    const { server } = await sampleServer({ access: null });
+    const answer = await server.inject("/busy");
+    expect(answer.headers["retry-after"]).toBe("3");
+    expect(answer.json()).toMatchObject({ stored: "no" });
+  });
+});
+
+describe("the document", () => {
+  test("has every route of the contract with its schemas, its security and its problems", async () => {
+    const { server } = await sampleServer();
+    const { paths, components, openapi } = (await server.inject({ url: "/openapi.json", headers: as("one") })).json();
+    expect(openapi).toBe("3.1.0");
+    expect(components.securitySchemes).toEqual({ bearer: { type: "http", scheme: "bearer" } });
+    const { get, post } = paths[EVENTS];
+    for (const operation of [get, post]) {
+      expect(operation.security).toEqual([{ bearer: [] }]);
+      expect(operation.responses["403"].content["application/problem+json"].schema).toEqual({
+        $ref: "#/components/schemas/Problem",
+      });
+    }
+    expect(get.parameters.map(({ name }: { name: string }) => name)).toEqual(["clientId", "type", "limit", "order"]);
+    expect(post.requestBody.content["application/json"].schema).toMatchObject({ required: ["clientId"] });
+    expect(post.responses["201"].content["application/json"].schema).toMatchObject({ required: ["id", "bytes"] });
+    expect(components.schemas.Problem.required).toContain("code");
+    expect(Object.keys(paths)).not.toContain("/slow");
+  });
+});
+
+describe("the metrics", () => {
+  test("count requests by route and status, once each", async () => {
+    const { server, metrics } = await sampleServer({ access: null });
+    for (const url of [`${EVENTS}?clientId=1`, `${EVENTS}?clientId=2`, EVENTS, "/nope", "/nope2"])
+      await server.inject(url);
+    await server.inject({ method: "HEAD", url: `${EVENTS}?clientId=1` });
+    const counted = (await metrics.registry.metrics())
+      .split("\n")
+      .filter((line) => line.startsWith("spillway_http_request_ms_count"));
+    expect(counted.toSorted()).toEqual(
+      [
+        `spillway_http_request_ms_count{route="GET ${EVENTS}",status="200"} 2`,
+        `spillway_http_request_ms_count{route="GET ${EVENTS}",status="400"} 1`,
+        `spillway_http_request_ms_count{route="HEAD ${EVENTS}",status="200"} 1`,
+        'spillway_http_request_ms_count{route="none",status="404"} 2',
+      ].toSorted(),
+    );
+  });
+});
+
+describe("on the wire", () => {
+  async function listening(more: Partial<ServerOptions> = {}) {
+    const sample = await sampleServer({ access: null, ...more });
+    const stop = new AbortController();
+    const ended = listenTask(sample.server, { host: "127.0.0.1", port: 0 }).run(stop.signal);
+    const port = await until("it listened", () => (sample.server.server.address() as AddressInfo | null)?.port);
+    const open = async (): Promise<Socket> => {
+      const socket = connect(port, "127.0.0.1").setEncoding("utf8");
+      await once(socket, "connect");
+      return socket;
+    };
+    return { ...sample, stop, ended, port, open };
+  }
+
+  test("what is not HTTP gets a problem and a closed connection", async () => {
+    const { open, stop, ended } = await listening();
+    const socket = await open();
+    socket.write("NONSENSE\r\n\r\n");
+    const answer = await text(socket);
+    expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request\r\n/);
+    expect(JSON.parse(answer.split("\r\n\r\n")[1] ?? "")).toMatchObject({ code: "malformed-request" });
+    stop.abort();
+    await ended;
+  });
+
+  test("headers beyond 16 KiB get 431", async () => {
+    const { open, stop, ended } = await listening();
+    const socket = await open();
+    socket.write(`GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: ${"x".repeat(17_000)}\r\n\r\n`);
+    expect(await text(socket)).toMatch(/^HTTP\/1.1 431 .*headers-too-large/s);
+    stop.abort();
+    await ended;
+  });
+
+  test("connections beyond the most are closed at once", async () => {
+    const { open, stop, ended } = await listening({ connectionsMax: 1 });
+    const first = await open();
+    const second = await open();
+    await once(second, "close");
+    first.write("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    expect(await text(first)).toContain('{"alive":true}');
+    stop.abort();
+    await ended;
+  });
+
+  test("a drain answers what is in flight, refuses what comes after, and lets no idle connection hold it", async () => {
+    const { server, open, stop, ended, gate, port } = await listening();
+    const idle = await open();
+    const busy = await open();
+    busy.write("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n");
+    const answers = text(busy);
+    await gate.entered;
+    stop.abort();
+    await once(idle, "close");
+    const late = connect(port, "127.0.0.1");
+    const [error] = await once(late, "error");
+    expect(error).toMatchObject({ code: "ECONNREFUSED" });
+    const arrived = once(server.server, "request");
+    busy.write("GET /api/v1/letters/7 HTTP/1.1\r\nhost: x\r\n\r\n");
+    await arrived;
+    gate.open();
+    const [first, second] = (await answers).split(/(?<=})(?=HTTP)/);
+    expect(first).toMatch(/200 OK.*{"slow":true}/s);
+    for (const part of [/ 503 /, /retry-after: 1\r/, /connection: close\r/, /shutting-down/])
+      expect(second).toMatch(part);
+    await ended;
+  });
+
+  test("a draining node says that it is not ready", async () => {
+    const { server, open, stop, ended, gate } = await listening();
+    const ask = (path: string) => `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`;
+    const busy = await open();
+    const idle = await open();
+    busy.write(ask("/slow"));
+    const answers = text(busy);
+    await gate.entered;
+    stop.abort();
+    await once(idle, "close");
+    const arrived = once(server.server, "request");
+    busy.write(ask("/readyz"));
+    await arrived;
+    gate.open();
+    expect(await answers).toMatch(/{"slow":true}HTTP\/1.1 503 .*{"ready":false,"missing":\["it is shutting down"\]}$/s);
+    await ended;
+  });
+
+  test("a port that is taken is named, with the remedy", async () => {
+    const { port, stop, ended } = await listening();
+    const { server } = await sampleServer();
+    const second = listenTask(server, { host: "127.0.0.1", port }).run(stop.signal);
+    await expect(second).rejects.toThrow(`127.0.0.1 port ${port}: free it, or set PORT`);
+    stop.abort();
+    await ended;
+  });
+
+  test("the address is logged once it listens", async () => {
+    const { logged, port, stop, ended } = await listening();
+    await until("the line", () => logged.length > 0);
+    expect(logged).toContainEqual({ message: "listening", fields: { url: `http://127.0.0.1:${port}` } });
+    stop.abort();
+    await ended;
+  });
+});

@@ -8,7 +8,7 @@ import { newFolder } from "./folder.ts";
 import { disposable } from "./kafka.ts";
 
 /** For data that need not survive a power cut. */
-export const THROW_AWAY = { fsync: "off", full_page_writes: "off" } as const;
+const THROW_AWAY = { fsync: "off", full_page_writes: "off" } as const;
 
 export interface Database extends AsyncDisposable {
   /** As DATABASE_URL wants it. */

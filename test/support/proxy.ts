@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
  * - `swallow`: takes new connections and bytes, and hands nothing on in either direction: no answer, no error.
  * - `swallowReplies`: requests arrive, answers do not.
  */
-export type ProxyMode = "pass" | "refuse" | "swallow" | "swallowReplies";
+type ProxyMode = "pass" | "refuse" | "swallow" | "swallowReplies";
 
 export interface Proxy extends AsyncDisposable {
   readonly port: number;

@@ -58,6 +58,10 @@ const TABLE = {
   queryReadTo: gauge("query_read_to", "First offset that this node has not read, by partition.", "partition"),
   queryBarrierMs: histogram("query_barrier_ms", "Wait until this node had read as far as the log, in ms."),
   queryPages: counter("query_pages_total", "Pages answered, by source: rows, tail or both.", "source"),
+  queryUncheckedEvents: counter(
+    "query_unchecked_events_total",
+    "Events shown while the database was away, without asking it whether they are copies of saved ones.",
+  ),
   querySubscribers: gauge("query_subscribers", "Live subscriptions open."),
   queryFrames: counter("query_frames_total", "Live frames sent, by type.", "type"),
 

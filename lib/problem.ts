@@ -23,6 +23,7 @@ export const PROBLEMS = {
   "cursor-gone": [410, "The cursor belongs to a log that is not known"],
   "body-too-large": [413, "The body is too large"],
   "unsupported-media-type": [415, "The content type or encoding is not supported"],
+  "upgrade-required": [426, "This address speaks WebSocket"],
   "headers-too-large": [431, "The headers are too large"],
   "internal-error": [500, "Spillway made a mistake"],
   overloaded: [503, "Too much work is in flight"],

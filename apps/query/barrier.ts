@@ -1,0 +1,89 @@
+/**
+ * The read barrier: how far the log reached when a read arrived. Requests are coalesced, and a read joins only a round that
+ * starts after the read arrived: an answer that was already on its way may be older than an acknowledgement that the
+ * reader has seen. At most one round is in flight; everybody who comes meanwhile shares the next.
+ */
+import type { Clock } from "#lib/clock.ts";
+import { LogError } from "#lib/kafka/ports.ts";
+
+/** One ListOffsets round: high watermarks by partition. @throws LogError */
+export type AskHighWatermarks = () => Promise<ReadonlyMap<number, bigint>>;
+
+type Marks = ReadonlyMap<number, bigint>;
+
+/** What one round gave: marks, or the error. */
+type Outcome = { readonly marks: Marks } | { readonly error: unknown };
+
+/** After a failed round (a leader is being chosen, a broker is away) the next one waits this long. */
+const RETRY_MS = 50;
+
+export class Barrier {
+  readonly #ask: AskHighWatermarks;
+  readonly #clock: Clock;
+  #waiting = new Set<(outcome: Outcome) => void>();
+  #inFlight = false;
+
+  constructor(ask: AskHighWatermarks, clock: Clock) {
+    this.#ask = ask;
+    this.#clock = clock;
+  }
+
+  /**
+   * The partition's high watermark at some moment after this call.
+   * @param untilMs on the clock's `elapsed`; rounds are repeated until then
+   * @throws LogError when no round succeeded in time
+   */
+  async mark(partition: number, untilMs: number): Promise<bigint> {
+    for (;;) {
+      const outcome = await this.#round(untilMs);
+      const mark = "marks" in outcome ? outcome.marks.get(partition) : undefined;
+      if (mark !== undefined) return mark;
+      const leftMs = untilMs - this.#clock.elapsed();
+      const cause = "error" in outcome ? outcome.error : new Error(`partition ${partition} was not in the answer`);
+      if (leftMs <= RETRY_MS || !isRetriable(cause)) throw unreachable(cause);
+      await this.#clock.sleep(RETRY_MS);
+    }
+  }
+
+  /** The outcome of the next round to start, or of waiting too long for it. */
+  #round(untilMs: number): Promise<Outcome> {
+    return new Promise((resolve) => {
+      const settle = (outcome: Outcome): void => {
+        cancel();
+        this.#waiting.delete(settle);
+        resolve(outcome);
+      };
+      const late = (): void => settle({ error: new LogError("retriable", "the log did not answer in time") });
+      const cancel = this.#clock.after(Math.max(0, untilMs - this.#clock.elapsed()), late);
+      this.#waiting.add(settle);
+      this.#start();
+    });
+  }
+
+  #start(): void {
+    if (this.#inFlight || this.#waiting.size === 0) return;
+    const joined = this.#waiting;
+    this.#waiting = new Set();
+    this.#inFlight = true;
+    void this.#run(joined);
+  }
+
+  async #run(joined: Set<(outcome: Outcome) => void>): Promise<void> {
+    let outcome: Outcome;
+    try {
+      outcome = { marks: await this.#ask() };
+    } catch (error) {
+      outcome = { error };
+    }
+    this.#inFlight = false;
+    for (const settle of joined) settle(outcome);
+    this.#start();
+  }
+}
+
+const isRetriable = (error: unknown): boolean => !(error instanceof LogError) || error.kind === "retriable";
+
+function unreachable(cause: unknown): LogError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new LogError("retriable", `the log did not tell how far it reaches: ${why}`, { cause });
+}

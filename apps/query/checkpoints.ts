@@ -1,0 +1,111 @@
+/**
+ * What this node knows of the database: the last checkpoints it showed, and whether it answers. A small poll keeps the tail
+ * short while nobody reads; it also finds out that a lost database is back, so that reads need not try.
+ */
+import type { Clock } from "#lib/clock.ts";
+import type { Log } from "#lib/log.ts";
+import { classify } from "#lib/postgres/sqlstate.ts";
+import type { Rows } from "./rows.ts";
+import type { Tail } from "./tail.ts";
+
+/** While something is unsaved, else. */
+const POLL_MS = 500;
+const IDLE_MS = 5_000;
+/** A poll is one small statement. */
+const TIMEOUT_MS = 2_000;
+
+export class Checkpoints {
+  readonly name = "checkpoint poll";
+  readonly #epoch: number;
+  readonly #partitions: number;
+  readonly #rows: Pick<Rows, "checkpoints">;
+  readonly #tail: Tail;
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #known = new Map<number, bigint>();
+  /** Brings the tables up to date, once, when the database is reached for the first time. */
+  #prepare: (() => Promise<unknown>) | null;
+  #away = false;
+
+  constructor(given: {
+    epoch: number;
+    partitions: number;
+    rows: Pick<Rows, "checkpoints">;
+    tail: Tail;
+    log: Log;
+    clock: Clock;
+    known: ReadonlyMap<number, bigint>;
+    prepare: () => Promise<unknown>;
+  }) {
+    this.#prepare = given.prepare;
+    this.#epoch = given.epoch;
+    this.#partitions = given.partitions;
+    this.#rows = given.rows;
+    this.#tail = given.tail;
+    this.#log = given.log;
+    this.#clock = given.clock;
+    for (const [partition, nextOffset] of given.known) this.#known.set(partition, nextOffset);
+  }
+
+  /** The last checkpoint that the database or, before it answered, the control topic showed; null: none. */
+  known(partition: number): bigint | null {
+    return this.#known.get(partition) ?? null;
+  }
+
+  /** Whether the database counts as away: what needs it is refused at once until the poll reaches it again. */
+  get away(): boolean {
+    return this.#away;
+  }
+
+  /** Passes a snapshot's checkpoint on. @param startBefore the tail's start before the snapshot was asked for */
+  observe(partition: number, nextOffset: bigint | null, startBefore: bigint): void {
+    if (nextOffset === null) this.#known.delete(partition);
+    else this.#known.set(partition, nextOffset);
+    this.#tail.observe(partition, nextOffset, startBefore);
+  }
+
+  /** A statement failed. @returns whether the database counts as away now */
+  failed(error: unknown): boolean {
+    const why = classify(error);
+    if (why === "down" && !this.#away) {
+      this.#log.warn("database lost", { error: error instanceof Error ? error.message : String(error) });
+      this.#away = true;
+    }
+    return this.#away;
+  }
+
+  /** Asks for all checkpoints now. @returns whether the database answered */
+  async refresh(): Promise<boolean> {
+    const starts = this.#partitionNumbers().map(
+      (partition) => [partition, this.#tail.partition(partition).start] as const,
+    );
+    try {
+      await this.#prepare?.();
+      this.#prepare = null;
+      const found = await this.#rows.checkpoints(this.#epoch, TIMEOUT_MS);
+      if (this.#away) this.#log.info("database reached");
+      this.#away = false;
+      for (const [partition, startBefore] of starts) this.observe(partition, found.get(partition) ?? null, startBefore);
+      return true;
+    } catch (error) {
+      if (!this.#away)
+        this.#log.warn("database lost", { error: error instanceof Error ? error.message : String(error) });
+      this.#away = true;
+      return false;
+    }
+  }
+
+  /** Polls until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.refresh();
+      const idle =
+        !this.#away && this.#partitionNumbers().every((partition) => this.#tail.partition(partition).records === 0);
+      await this.#clock.sleep(idle ? IDLE_MS : POLL_MS * (0.75 + this.#clock.random() / 2), signal);
+    }
+  }
+
+  #partitionNumbers(): number[] {
+    return Array.from({ length: this.#partitions }, (_, partition) => partition);
+  }
+}

@@ -1,0 +1,235 @@
+/** The role: reads the log's unsaved part, knows the checkpoints, answers pages, feeds followers, tells whether it can. */
+import type { Settings } from "#lib/config.ts";
+import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
+import type { Control } from "#lib/control.ts";
+import { RecordDecoder } from "#lib/decode.ts";
+import type { Readiness } from "#lib/http.ts";
+import type { Metrics } from "#lib/metrics.ts";
+import { partitionOf } from "#lib/partition.ts";
+import { migrate } from "#lib/postgres/migrate.ts";
+import { Pool } from "#lib/postgres/pool.ts";
+import { ProblemError, problem } from "#lib/problem.ts";
+import { runAll, type Task } from "#lib/run.ts";
+import { Barrier } from "./barrier.ts";
+import { Checkpoints } from "./checkpoints.ts";
+import type { querySettings } from "./config.ts";
+import { Followers } from "./followers.ts";
+import { ClientOrder, type Epochs, type Place } from "./places.ts";
+import { type Page, type PageQuery, Reader } from "./read.ts";
+import { Rows } from "./rows.ts";
+import { type LiveParts, type Outlet, Subscription } from "./subscription.ts";
+import { Tail, type TailStart } from "./tail.ts";
+import { TailReader } from "./tail-reader.ts";
+import { Verdicts } from "./verdicts.ts";
+
+export type QuerySettings = Settings<Omit<typeof querySettings, "PORT">>;
+
+/** Waiting for a connection, in the pool's queue or on the wire. */
+const CONNECT_TIMEOUT_MS = 2_000;
+
+/** What exists once the log was reached. */
+interface Running {
+  readonly epochs: Epochs;
+  readonly control: Control;
+  readonly tail: Tail;
+  readonly tailReader: TailReader;
+  readonly checkpoints: Checkpoints;
+  readonly followers: Followers;
+  readonly live: LiveParts;
+}
+
+/** How far one partition is saved. */
+export interface PartitionLag {
+  readonly partition: number;
+  readonly highWatermark: number;
+  /** First offset that is not saved, as far as this node knows; null: nothing is. */
+  readonly nextOffset: number | null;
+  readonly lagRecords: number;
+}
+
+export class Query implements Task {
+  readonly name = "query";
+  readonly #settings: QuerySettings;
+  readonly #surroundings: Surroundings & { readonly metrics: Metrics };
+  readonly #pool: Pool;
+  #running: Running | null = null;
+  #waiting = "it is connecting";
+  #reads = 0;
+
+  constructor(settings: QuerySettings, surroundings: Surroundings & { readonly metrics: Metrics }) {
+    this.#settings = settings;
+    this.#surroundings = surroundings;
+    this.#pool = new Pool({
+      url: settings.DATABASE_URL,
+      max: settings.SPILLWAY_QUERY_CONNECTIONS_MAX,
+      name: "spillway-query",
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      log: surroundings.log,
+      clock: surroundings.clock,
+    });
+  }
+
+  get heartbeatMs(): number {
+    return this.#settings.SPILLWAY_HEARTBEAT_MS;
+  }
+
+  /** @throws ProblemError log-unreachable before the log was reached, behind when another log is in use */
+  order(clientId: string): ClientOrder {
+    return new ClientOrder(clientId, this.#ensure().epochs);
+  }
+
+  /** @throws ProblemError as Reader.read, and overloaded */
+  async read(order: ClientOrder, query: PageQuery): Promise<Page> {
+    const { live } = this.#ensure();
+    if (this.#reads >= this.#settings.SPILLWAY_READS_MAX)
+      throw new ProblemError(problem("overloaded", `${this.#reads} reads are under way on this node: try another.`));
+    this.#reads++;
+    try {
+      return await live.reader.read(order, query);
+    } finally {
+      this.#reads--;
+    }
+  }
+
+  /**
+   * Follows a client until `signal` aborts.
+   * @param from null: from now on
+   * @param opened gets the subscription, to wake it when its outlet has room
+   */
+  async follow(
+    order: ClientOrder,
+    from: Place | null,
+    outlet: Outlet,
+    opened: (subscription: Subscription) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { live, followers } = this.#ensure();
+    const { querySubscribers } = this.#surroundings.metrics;
+    const subscription = new Subscription(live, order, from, outlet);
+    const wake = (): void => subscription.wake();
+    followers.add(subscription);
+    querySubscribers.set(followers.size);
+    signal.addEventListener("abort", wake, { once: true });
+    try {
+      opened(subscription);
+      await subscription.run(signal);
+    } finally {
+      signal.removeEventListener("abort", wake);
+      followers.remove(subscription);
+      querySubscribers.set(followers.size);
+    }
+  }
+
+  /** Per partition, as far as this node knows. */
+  lag(): PartitionLag[] {
+    const { epochs, tail, checkpoints } = this.#ensure();
+    return Array.from({ length: epochs.partitions.get(epochs.epoch) ?? 0 }, (_, partition) => {
+      const saved = checkpoints.known(partition);
+      const end = tail.end(partition);
+      const from = saved ?? tail.logStart(partition);
+      return {
+        partition,
+        highWatermark: Number(end),
+        nextOffset: saved === null ? null : Number(saved),
+        lagRecords: Number(end > from ? end - from : 0n),
+      };
+    });
+  }
+
+  /** Without the database the node is degraded, not unready: unsaved and live views need none. */
+  ready(): Readiness {
+    if (this.#running === null) return { ready: false, missing: [`log: ${this.#waiting}`], degraded: [] };
+    const { caughtUp, readRecords, ofRecords, full } = this.#running.tail.status();
+    const missing: string[] = [];
+    if (!this.#running.tailReader.reachable) missing.push("log: it does not answer");
+    if (full) missing.push(`tail full: ${readRecords} of ${ofRecords} unsaved records fill SPILLWAY_TAIL_BYTES`);
+    else if (!caughtUp) missing.push(`tail behind: ${readRecords} of ${ofRecords} records read`);
+    const degraded = this.#running.checkpoints.away
+      ? ["store: the database does not answer; saved events are 503"]
+      : [];
+    return { ready: missing.length === 0, missing, degraded };
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    try {
+      const connected = await connectLog("query", this.#settings, this.#surroundings, signal, (why) => {
+        this.#waiting = why;
+      });
+      try {
+        await this.#follow(connected, signal);
+      } finally {
+        await connected.close();
+      }
+    } finally {
+      await this.#pool.close();
+    }
+  }
+
+  async #follow(connected: ConnectedLog, signal: AbortSignal): Promise<void> {
+    const { log, clock, metrics } = this.#surroundings;
+    const { identity, control, kafka } = connected;
+    const reader = await kafka.partitionReader();
+    try {
+      const rows = new Rows(this.#pool);
+      const known = await this.#knownCheckpoints(connected, rows);
+      const starts = await startOffsets(connected, known);
+      const decoder = new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint));
+      const bytesMax = this.#settings.SPILLWAY_TAIL_BYTES;
+      const tail = new Tail({ bytesMax, log, clock, metrics }, starts);
+      const { epoch, partitions } = identity;
+      const prepare = (): Promise<unknown> => migrate(this.#pool);
+      const checkpoints = new Checkpoints({ epoch, partitions, rows, tail, log, clock, known, prepare });
+      const refresh = (): Promise<boolean> => checkpoints.refresh();
+      const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, log, clock });
+      const barrier = new Barrier(() => reader.highWatermarks(identity.topic, tail.partitions), clock);
+      const partitionOfClient = (clientId: string): number => partitionOf(Buffer.from(clientId), partitions);
+      const verdicts = new Verdicts({ epoch, partitionOf: partitionOfClient, rows, checkpoints, clock, metrics });
+      const followers = new Followers(tail, verdicts);
+      const pages = new Reader({ tail, rows, checkpoints, barrier, clock, metrics });
+      const live = { reader: pages, tail, verdicts, clock, log };
+      const epochs = { epoch, partitions: new Map(control.identities().map((one) => [one.epoch, one.partitions])) };
+      this.#running = { epochs, control, tail, tailReader, checkpoints, followers, live };
+      await runAll([control, tailReader, checkpoints], signal, log);
+    } finally {
+      await reader.close();
+    }
+  }
+
+  /** The database's word; without it the control topic's, which may be old and then only makes the tail longer. */
+  async #knownCheckpoints({ identity, control }: ConnectedLog, rows: Rows): Promise<ReadonlyMap<number, bigint>> {
+    try {
+      await migrate(this.#pool);
+      return await rows.checkpoints(identity.epoch, CONNECT_TIMEOUT_MS);
+    } catch (error) {
+      this.#surroundings.log.warn("database not reached yet", { error: (error as Error).message });
+    }
+    const published = new Map<number, bigint>();
+    for (let partition = 0; partition < identity.partitions; partition++) {
+      const checkpoint = control.checkpoint(identity.epoch, partition);
+      if (checkpoint !== undefined) published.set(partition, checkpoint.nextOffset);
+    }
+    return published;
+  }
+
+  #ensure(): Running {
+    const running = this.#running;
+    if (running === null)
+      throw new ProblemError(problem("log-unreachable", `The log was not reached yet: ${this.#waiting}.`));
+    const current = running.control.identity()?.epoch;
+    if (current !== running.epochs.epoch)
+      throw new ProblemError(
+        problem("behind", `Log epoch ${current} was adopted, and this node reads ${running.epochs.epoch}: restart it.`),
+      );
+    return running;
+  }
+}
+
+async function startOffsets(
+  { admin, identity }: ConnectedLog,
+  known: ReadonlyMap<number, bigint>,
+): Promise<ReadonlyMap<number, TailStart>> {
+  const offsets = await admin.offsets(identity.topic);
+  return new Map(
+    [...offsets].map(([partition, { low }]) => [partition, { start: known.get(partition) ?? low, logStart: low }]),
+  );
+}

@@ -1,0 +1,221 @@
+/**
+ * One page, in the order that makes it right: barrier, wait until the tail has reached it, pin the tail, ask the database
+ * once, merge. Any other order loses events that move from the tail into the rows meanwhile.
+ *
+ * 1. barrier   how far did the log reach when the read arrived?
+ * 2. reach     has this node's tail read that far? Otherwise wait, at most until the deadline.
+ * 3. pin       hold the tail still: records in [start, next), all of them.
+ * 4. rows      one statement: checkpoint S, rows below S, where the tail's identities are saved. One snapshot.
+ * 5. check     start <= S, or records between S and start are in neither half: begin again.
+ * 6. merge     rows below S, tail records at or above S.
+ */
+import type { Clock } from "#lib/clock.ts";
+import type { Metrics } from "#lib/metrics.ts";
+import { classify } from "#lib/postgres/sqlstate.ts";
+import { ProblemError, problem } from "#lib/problem.ts";
+import type { Barrier } from "./barrier.ts";
+import type { Checkpoints } from "./checkpoints.ts";
+import { assemble, candidates, type Merged, type Selection, type Source, tailSource } from "./merge.ts";
+import type { Pin } from "./partition-tail.ts";
+import { type ClientOrder, comparePlaces, earlier, later, type Place } from "./places.ts";
+import type { Rows, Saved } from "./rows.ts";
+import { PAGE_BYTES_MAX } from "./statements.ts";
+import type { Tail } from "./tail.ts";
+import { tailHalf } from "./tail-half.ts";
+
+export interface PageQuery extends Selection {
+  readonly view: "merged" | "saved" | "unsaved";
+  /** `known` never waits. */
+  readonly consistency: "latest" | "known";
+  /** Must be covered by the answer, instead of what the barrier says; null: the barrier decides. */
+  readonly atLeast: Place | null;
+  readonly timeoutMs: number;
+}
+
+export interface Page {
+  /** Printed events. */
+  readonly events: readonly string[];
+  /** Everything up to here, in reading order, is in this page or passed over by its filters. */
+  readonly next: Place;
+  readonly hasMore: boolean;
+  /** Up to here the client's events are saved; null: nothing is. */
+  readonly savedThrough: Place | null;
+}
+
+export interface ReaderParts {
+  readonly tail: Tail;
+  readonly rows: Pick<Rows, "page">;
+  readonly checkpoints: Checkpoints;
+  readonly barrier: Barrier;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+}
+
+/** A read begins again when its checkpoint has gone back; more often than this in one read is a database in trouble. */
+const ATTEMPTS_MAX = 10;
+/** A reader of saved rows waits for its event in steps of this. */
+const SAVED_POLL_MS = 100;
+
+/** What one read carries along. */
+interface Reading {
+  readonly order: ClientOrder;
+  readonly query: PageQuery;
+  readonly untilMs: number;
+}
+
+export class Reader {
+  readonly #parts: ReaderParts;
+
+  constructor(parts: ReaderParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * @throws ProblemError log-unreachable, store-unreachable or behind when the truth cannot be told in time: never a short
+   *   or stale page
+   */
+  async read(order: ClientOrder, query: PageQuery): Promise<Page> {
+    const { clock, tail, metrics } = this.#parts;
+    const startedMs = clock.elapsed();
+    const reading = { order, query, untilMs: startedMs + query.timeoutMs };
+    if (query.view === "saved") return this.#savedOnly(reading);
+    const mark = await this.mark(order, query, reading.untilMs);
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+      if (!(await tail.reached(order.partition, mark, reading.untilMs))) throw this.#behind(order, mark);
+      if (attempt === 0 && mark > 0n) metrics.queryBarrierMs.observe(clock.elapsed() - startedMs);
+      const page = await this.#attempt(reading, tail.partition(order.partition).pin(order.clientId), mark);
+      if (page !== null) return page;
+    }
+    throw this.#behind(order, mark);
+  }
+
+  /**
+   * How far this node must have read before it may answer; 0n: as far as it has.
+   * @throws ProblemError log-unreachable
+   */
+  async mark(
+    order: ClientOrder,
+    { consistency, atLeast }: Pick<PageQuery, "consistency" | "atLeast">,
+    untilMs: number,
+  ): Promise<bigint> {
+    if (atLeast !== null) return atLeast.epoch === order.epoch ? atLeast.offset + 1n : 0n;
+    if (consistency === "known") return 0n;
+    try {
+      return await this.#parts.barrier.mark(order.partition, untilMs);
+    } catch (cause) {
+      const detail = `${(cause as Error).message}. Try again, or ask with consistency=known or view=saved.`;
+      throw new ProblemError(problem("log-unreachable", detail), { cause });
+    }
+  }
+
+  /** Null: what the database showed does not fit this pin; pin anew. */
+  async #attempt(reading: Reading, pin: Pin, mark: bigint): Promise<Page | null> {
+    const { order, query } = reading;
+    const { checkpoints, tail } = this.#parts;
+    const found = candidates(pin, order.epoch, query);
+    let saved: Saved | null = null;
+    if (!checkpoints.away) saved = await this.#orAway(this.#rows(reading, found.events, query.view === "merged"));
+    if (saved === null) return this.#withoutRows(reading, pin);
+    checkpoints.observe(order.partition, saved.nextOffset, pin.start);
+    const nextOffset = saved.nextOffset ?? 0n;
+    const from = saved.nextOffset ?? tail.logStart(order.partition);
+    const covered = nextOffset > pin.next ? nextOffset : pin.next;
+    if (from < pin.start || covered < mark) return null;
+    const rows = query.view === "merged" ? [saved.rows] : [];
+    const rest = { found, unsavedFrom: nextOffset, places: saved.places, taken: taken(query, rows) };
+    const more = await tailHalf({ order, query, pin }, rest, (events) => this.#rows(reading, events, false));
+    if (more === null) return null;
+    const sources = query.order === "asc" ? [...rows, more] : [more, ...rows];
+    return this.#page(reading, sources, covered, saved.nextOffset);
+  }
+
+  /** The database is away: all that is needed must be in the tail. */
+  #withoutRows({ order, query }: Reading, pin: Pin): Page {
+    const { checkpoints, metrics } = this.#parts;
+    const known = checkpoints.known(order.partition);
+    const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
+    const found = candidates(pin, order.epoch, query);
+    const source = tailSource(found, order.epoch, query.order, unsavedFrom, new Map());
+    const merged = this.#merged(order, query, [source], pin.next);
+    const inTail = comparePlaces(query.after, { epoch: order.epoch, offset: pin.start - 1n }) >= 0;
+    const needsRows = query.view === "merged" && !inTail && (query.order === "asc" || !merged.hasMore);
+    if (needsRows) throw storeUnreachable();
+    metrics.queryUncheckedEvents.inc(merged.events.length);
+    return { ...merged, savedThrough: savedThrough(order, known) };
+  }
+
+  async #savedOnly(reading: Reading): Promise<Page> {
+    const { order, query, untilMs } = reading;
+    const { checkpoints, clock, tail } = this.#parts;
+    for (;;) {
+      const startBefore = tail.partition(order.partition).start;
+      const saved = checkpoints.away ? null : await this.#orAway(this.#rows(reading, [], true));
+      if (saved === null) throw storeUnreachable();
+      checkpoints.observe(order.partition, saved.nextOffset, startBefore);
+      const covered = saved.nextOffset ?? 0n;
+      const wanted = query.atLeast;
+      if (wanted === null || comparePlaces(wanted, { epoch: order.epoch, offset: covered }) < 0)
+        return this.#page(reading, [saved.rows], covered, saved.nextOffset);
+      if (clock.elapsed() + SAVED_POLL_MS >= untilMs)
+        throw new ProblemError(problem("behind", "The event of atLeast is not saved yet: read without view=saved."));
+      await clock.sleep(SAVED_POLL_MS);
+    }
+  }
+
+  #rows({ order, query, untilMs }: Reading, events: Parameters<Rows["page"]>[2], withRows: boolean): Promise<Saved> {
+    const leftMs = Math.max(1, Math.ceil(untilMs - this.#parts.clock.elapsed()));
+    return this.#parts.rows.page(order, query, events, withRows, leftMs);
+  }
+
+  /** Null when the database is away. @throws ProblemError store-unreachable when it merely did not answer this statement */
+  async #orAway(asked: Promise<Saved>): Promise<Saved | null> {
+    try {
+      return await asked;
+    } catch (error) {
+      if (this.#parts.checkpoints.failed(error)) return null;
+      if (PASSING.has(classify(error))) throw storeUnreachable(error);
+      throw error;
+    }
+  }
+
+  #page({ order, query }: Reading, sources: readonly Source[], covered: bigint, nextOffset: bigint | null): Page {
+    const merged = this.#merged(order, query, sources, covered);
+    return { ...merged, savedThrough: savedThrough(order, nextOffset) };
+  }
+
+  #merged(order: ClientOrder, query: PageQuery, sources: readonly Source[], covered: bigint): Merged {
+    const { queryPages } = this.#parts.metrics;
+    queryPages.inc({ source: query.view });
+    return assemble(sources, query.limit, PAGE_BYTES_MAX, endOf(order, query, covered));
+  }
+
+  #behind(order: ClientOrder, mark: bigint): ProblemError {
+    const { next } = this.#parts.tail.partition(order.partition);
+    const detail = `This node has read up to offset ${next} of partition ${order.partition}, and ${mark} is needed: try again, here or on another node.`;
+    return new ProblemError(problem("behind", detail));
+  }
+}
+
+const PASSING: ReadonlySet<string> = new Set(["down", "overload", "lock", "space"]);
+
+const storeUnreachable = (cause?: unknown): ProblemError =>
+  new ProblemError(
+    problem("store-unreachable", "Saved events cannot be read now: try again, or ask with view=unsaved."),
+    { cause },
+  );
+
+/** Events that come before the tail's in reading order; null: the rows fill the page. */
+const taken = (query: PageQuery, rows: readonly Source[]): number | null =>
+  query.order === "desc" ? 0 : rows.some(({ cutAt }) => cutAt !== null) ? null : (rows[0]?.events.length ?? 0);
+
+/** What is covered once nothing more is to be had. @param covered first offset not looked at */
+function endOf({ epoch }: ClientOrder, { order, after, before }: Selection, covered: bigint): Place {
+  if (order === "desc") return after;
+  const end = { epoch, offset: covered - 1n };
+  if (before === null) return later(end, after);
+  const beforeIt = { epoch: before.epoch, offset: before.offset < 0n ? -1n : before.offset - 1n };
+  return later(earlier(end, beforeIt), after);
+}
+
+const savedThrough = ({ epoch }: ClientOrder, nextOffset: bigint | null): Place | null =>
+  nextOffset === null ? null : { epoch, offset: nextOffset - 1n };

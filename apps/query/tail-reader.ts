@@ -1,0 +1,129 @@
+/** Reads the log's every partition to its end, and goes on reading: the only writer of the tail. */
+import type { Clock } from "#lib/clock.ts";
+import type { LogIdentity } from "#lib/control.ts";
+import { encodeCursor } from "#lib/cursor.ts";
+import type { RecordDecoder } from "#lib/decode.ts";
+import { eventJson } from "#lib/event.ts";
+import { type FetchedRecords, LogError, OffsetOutOfRange, type PartitionReader } from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
+import type { NewTailEvent } from "./partition-tail.ts";
+import type { Tail } from "./tail.ts";
+
+export interface TailReaderParts {
+  readonly identity: LogIdentity;
+  readonly reader: PartitionReader;
+  readonly decoder: RecordDecoder;
+  readonly tail: Tail;
+  /** Asks the database for the checkpoints and lets the tail know them; true when it answered. */
+  refresh(): Promise<boolean>;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+/** One long poll; also how late a restarted partition begins to be read again. */
+const POLL_MS = 500;
+const FETCH_BYTES = 4 * 1024 * 1024;
+/** Records decoded in one go; requests are served in between. */
+const SLICE_RECORDS = 1_000;
+/** A full tail looks this often whether something was dropped. */
+const FULL_MS = 50;
+const BACKOFF_MS_MIN = 100;
+const BACKOFF_MS_MAX = 5_000;
+
+export class TailReader {
+  readonly name = "unsaved tail";
+  readonly #parts: TailReaderParts;
+  #reachable = false;
+  #backoffMs = BACKOFF_MS_MIN;
+
+  constructor(parts: TailReaderParts) {
+    this.#parts = parts;
+  }
+
+  /** False while the log does not answer. */
+  get reachable(): boolean {
+    return this.#reachable;
+  }
+
+  /** Reads until `signal` aborts; an unreachable log is waited for. @throws OffsetOutOfRange when unsaved records are gone */
+  async run(signal: AbortSignal): Promise<void> {
+    const { tail, clock } = this.#parts;
+    while (!signal.aborted) {
+      if (tail.full) await clock.sleep(FULL_MS, signal);
+      else await this.#round(signal);
+    }
+  }
+
+  async #round(signal: AbortSignal): Promise<void> {
+    const { tail, log, identity } = this.#parts;
+    try {
+      await this.#fetch(signal);
+      if (!this.#reachable) log.info("log reached", { topic: identity.topic });
+      this.#reachable = true;
+      this.#backoffMs = BACKOFF_MS_MIN;
+    } catch (error) {
+      if (error instanceof OffsetOutOfRange) await this.#outOfRange(error);
+      else if (!(error instanceof LogError) || error.kind === "fatal") throw error;
+      if (!signal.aborted) await this.#backOff(error, signal);
+    }
+    tail.measure();
+  }
+
+  async #backOff(error: Error, signal: AbortSignal): Promise<void> {
+    const { clock, log, identity } = this.#parts;
+    const backoffMs = this.#backoffMs;
+    this.#reachable = false;
+    this.#backoffMs = Math.min(BACKOFF_MS_MAX, backoffMs * 2);
+    log.warn("log not read", { topic: identity.topic, error: error.message, backoffMs });
+    await clock.sleep(backoffMs * (0.5 + clock.random() / 2), signal);
+  }
+
+  async #fetch(signal: AbortSignal): Promise<void> {
+    const { reader, identity, tail } = this.#parts;
+    const offsets = new Map(tail.partitions.map((partition) => [partition, tail.partition(partition).next]));
+    const request = { topic: identity.topic, offsets, maxWaitMs: POLL_MS, maxBytes: FETCH_BYTES };
+    for (const fetched of await reader.fetch(request)) {
+      if (signal.aborted) return;
+      await this.#take(fetched, offsets.get(fetched.partition) ?? 0n);
+    }
+  }
+
+  async #take(fetched: FetchedRecords, asked: bigint): Promise<void> {
+    const { clock, tail } = this.#parts;
+    const { partition, records, nextOffset } = fetched;
+    tail.told(partition, fetched);
+    let from = asked;
+    for (let at = 0; at < records.length; at += SLICE_RECORDS) {
+      const slice = records.slice(at, at + SLICE_RECORDS);
+      const end = (slice.at(-1)?.offset ?? from) + 1n;
+      if (!tail.take(partition, from, await this.#events(partition, slice), end)) return;
+      from = end;
+      if (at + SLICE_RECORDS < records.length) await clock.sleep(0);
+    }
+    tail.take(partition, from, [], nextOffset);
+  }
+
+  /** Records that are no events are passed over, as the sink does with them. */
+  async #events(partition: number, records: FetchedRecords["records"]): Promise<NewTailEvent[]> {
+    const { decoder, identity } = this.#parts;
+    const events: NewTailEvent[] = [];
+    for (const one of await decoder.decode(partition, records)) {
+      if (!one.ok) continue;
+      const { offset } = one.record;
+      const cursor = encodeCursor({ epoch: identity.epoch, partition, offset });
+      events.push({ event: one.event, offset, json: eventJson(one.event, cursor) });
+    }
+    return events;
+  }
+
+  /** Below the log's start is right where all that is missing has been saved. Otherwise events are lost: stop, and say so. */
+  async #outOfRange(error: OffsetOutOfRange): Promise<void> {
+    const { tail, refresh } = this.#parts;
+    const partition = tail.partition(error.partition);
+    if (error.wanted !== partition.next) return;
+    if (error.wanted >= error.range.low) throw error;
+    tail.told(error.partition, { highWatermark: error.range.high, logStart: error.range.low });
+    const answered = await refresh();
+    if (answered && partition.next < error.range.low) throw error;
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * Whether live events are copies of earlier ones. Asked in batches, one in flight, with a deadline: after it the database
+ * counts as away, and until its answer is there only copies that the tail itself shows are recognised. Those are counted.
+ */
+import type { Clock } from "#lib/clock.ts";
+import type { Metrics } from "#lib/metrics.ts";
+import type { Checkpoints } from "./checkpoints.ts";
+import type { TailEvent } from "./client-tail.ts";
+import { isCopy } from "./merge.ts";
+import type { Place } from "./places.ts";
+import type { Rows } from "./rows.ts";
+
+export interface VerdictParts {
+  readonly epoch: number;
+  partitionOf(clientId: string): number;
+  readonly rows: Pick<Rows, "verdicts">;
+  readonly checkpoints: Pick<Checkpoints, "away" | "failed">;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+}
+
+/** A live event waits no longer for the database. */
+export const DEADLINE_MS = 250;
+/** The statement itself may take longer: its answer tells that the database is back. */
+const STATEMENT_MS = 5_000;
+const BATCH_EVENTS_MAX = 1_000;
+
+type Phase = "idle" | "asking" | "overdue";
+
+export class Verdicts {
+  readonly #parts: VerdictParts;
+  #phase: Phase = "idle";
+  /** Bounded by the tail, which holds these events. */
+  #waiting: TailEvent[] = [];
+  /** Told of clients whose events were decided. */
+  onDecided: (clientIds: ReadonlySet<string>) => void = () => undefined;
+
+  constructor(parts: VerdictParts) {
+    this.#parts = parts;
+  }
+
+  /** Finds out about these; `onDecided` tells when. */
+  ask(events: readonly TailEvent[]): void {
+    for (const event of events) event.verdict = "asked";
+    this.#waiting.push(...events);
+    if (this.#phase === "overdue" || this.#parts.checkpoints.away) this.#decideByTail(this.#waiting.splice(0));
+    else if (this.#phase === "idle") void this.#look();
+  }
+
+  async #look(): Promise<void> {
+    const { rows, checkpoints, clock, epoch } = this.#parts;
+    const batch = this.#waiting.splice(0, BATCH_EVENTS_MAX);
+    this.#phase = "asking";
+    const cancel = clock.after(DEADLINE_MS, () => {
+      this.#phase = "overdue";
+      this.#decideByTail([...batch, ...this.#waiting.splice(0)]);
+    });
+    try {
+      const answer = await rows.verdicts(epoch, batch, STATEMENT_MS);
+      if (!this.#isOverdue()) this.#decide(batch, answer.checkpoints, answer.places);
+    } catch (error) {
+      checkpoints.failed(error);
+      if (!this.#isOverdue()) this.#decideByTail([...batch, ...this.#waiting.splice(0)]);
+    } finally {
+      cancel();
+      this.#phase = "idle";
+    }
+    if (this.#waiting.length > 0) void this.#look();
+  }
+
+  #isOverdue(): boolean {
+    return this.#phase === "overdue";
+  }
+
+  #decide(
+    batch: readonly TailEvent[],
+    checkpoints: ReadonlyMap<number, bigint>,
+    places: readonly (Place | null)[],
+  ): void {
+    const { epoch, partitionOf } = this.#parts;
+    for (const [index, event] of batch.entries()) {
+      const place = places[index] ?? null;
+      const unsavedFrom = checkpoints.get(partitionOf(event.clientId)) ?? 0n;
+      const copy = isCopy(event, epoch, unsavedFrom, place === null ? new Map() : new Map([[event.id, place]]));
+      event.verdict = copy ? "copy" : "first";
+    }
+    this.#tell(batch);
+  }
+
+  #decideByTail(events: readonly TailEvent[]): void {
+    if (events.length === 0) return;
+    for (const event of events) event.verdict = event.previous >= 0n ? "copy" : "first";
+    this.#parts.metrics.queryUncheckedEvents.inc(events.length);
+    this.#tell(events);
+  }
+
+  #tell(events: readonly TailEvent[]): void {
+    this.onDecided(new Set(events.map(({ clientId }) => clientId)));
+  }
+}

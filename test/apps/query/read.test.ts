@@ -1,0 +1,357 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { Barrier } from "../../../apps/query/barrier.ts";
+import { Checkpoints } from "../../../apps/query/checkpoints.ts";
+import { comparePlaces, ORIGIN, type Place } from "../../../apps/query/places.ts";
+import { type Page, type PageQuery, Reader } from "../../../apps/query/read.ts";
+import type { Rows } from "../../../apps/query/rows.ts";
+import { Tail } from "../../../apps/query/tail.ts";
+import { LogError } from "../../../lib/kafka/ports.ts";
+import { createMetrics } from "../../../lib/metrics.ts";
+import { ProblemError } from "../../../lib/problem.ts";
+import { CLIENTS, ManualClock, Model, type ModelRecord, orderOf, passes, quiet, randomFrom, TYPES } from "./model.ts";
+
+const metrics = createMetrics();
+
+/** A node that reads the model's log and database, all by hand. */
+class Node {
+  readonly model: Model;
+  readonly clock = new ManualClock();
+  readonly tail: Tail;
+  readonly checkpoints: Checkpoints;
+  readonly reader: Reader;
+  /** Rows that a filter looks at. */
+  scanMax = 10_000;
+  /** Called before the database takes its snapshot. */
+  beforeSnapshot: () => void = () => undefined;
+  storeError: Error | null = null;
+  logError: Error | null = null;
+  snapshots = 0;
+
+  constructor(model: Model) {
+    this.model = model;
+    const start = model.checkpoint;
+    this.tail = new Tail(
+      { bytesMax: 1 << 30, log: quiet, clock: this.clock, metrics },
+      new Map([[0, { start, logStart: 0n }]]),
+    );
+    const rows = {
+      page: async (...[order, selection, events, withRows]: RowsPage) => {
+        this.beforeSnapshot();
+        this.snapshots++;
+        if (this.storeError) throw this.storeError;
+        return this.model.page(order, selection, events, withRows, this.scanMax);
+      },
+      checkpoints: async () => {
+        if (this.storeError) throw this.storeError;
+        return new Map([[0, this.model.checkpoint]]);
+      },
+    };
+    this.checkpoints = new Checkpoints({
+      epoch: 2,
+      partitions: 1,
+      rows,
+      tail: this.tail,
+      log: quiet,
+      clock: this.clock,
+      known: new Map([[0, start]]),
+      prepare: () => Promise.resolve(),
+    });
+    const ask = async (): Promise<Map<number, bigint>> => {
+      if (this.logError) throw this.logError;
+      return new Map([[0, this.model.nextOffset]]);
+    };
+    const barrier = new Barrier(ask, this.clock);
+    this.reader = new Reader({
+      tail: this.tail,
+      rows,
+      checkpoints: this.checkpoints,
+      barrier,
+      clock: this.clock,
+      metrics,
+    });
+  }
+
+  /** Reads the log to its end. */
+  follow(): void {
+    const from = this.tail.partition(0).next;
+    const events = this.model.records
+      .filter(({ place }) => place.epoch === 2 && place.offset >= from)
+      .map(({ event, place, json }) => ({ event, offset: place.offset, json }));
+    this.tail.take(0, from, events, this.model.nextOffset);
+  }
+
+  read(clientId: string, more: Partial<PageQuery> = {}): Promise<Page> {
+    return this.reader.read(orderOf(clientId), { ...PLAIN, ...more });
+  }
+}
+type RowsPage = Parameters<Rows["page"]>;
+
+const PLAIN: PageQuery = {
+  after: ORIGIN,
+  before: null,
+  types: null,
+  sinceMs: null,
+  untilMs: null,
+  order: "asc",
+  limit: 100,
+  view: "merged",
+  consistency: "latest",
+  atLeast: null,
+  timeoutMs: 1_000,
+};
+
+/** Lets everything that is ready run. */
+const settle = async (): Promise<void> => {
+  for (let i = 0; i < 50; i++) await Promise.resolve();
+};
+
+type Random = ReturnType<typeof randomFrom>;
+
+function randomPlace(random: Random, model: Model): Place {
+  if (random.next() < 0.2) return { epoch: 1, offset: BigInt(random.below(14)) - 1n };
+  return { epoch: 2, offset: BigInt(random.below(Number(model.nextOffset) + 3)) - 1n };
+}
+
+function randomQuery(random: Random, model: Model): PageQuery {
+  const maybe = <T>(chance: number, make: () => T): T | null => (random.next() < chance ? make() : null);
+  return {
+    ...PLAIN,
+    after: maybe(0.6, () => randomPlace(random, model)) ?? ORIGIN,
+    before: maybe(0.4, () => randomPlace(random, model)),
+    types: maybe(0.3, () => new Set([random.pick(TYPES)])),
+    sinceMs: maybe(0.2, () => random.below(100)),
+    untilMs: maybe(0.2, () => random.below(100)),
+    order: random.pick(["asc", "desc"]),
+    limit: 1 + random.below(8),
+    view: random.pick(["merged", "merged", "merged", "saved", "unsaved"]),
+  };
+}
+
+/** The page is a prefix of the truth, and `next` says exactly how long a prefix. */
+function checkPage(page: Page, query: PageQuery, truth: readonly ModelRecord[]): void {
+  const wanted = truth.filter((record) => passes(query, record));
+  if (query.order === "desc") wanted.reverse();
+  const covered = wanted.filter(({ place }) =>
+    query.order === "asc" ? comparePlaces(place, page.next) <= 0 : comparePlaces(place, page.next) >= 0,
+  );
+  expect(page.events).toEqual(covered.map(({ json }) => json));
+  expect(page.events.length).toBeLessThanOrEqual(query.limit);
+  if (!page.hasMore) expect(covered.length).toBe(wanted.length);
+  const moved = comparePlaces(page.next, query.order === "asc" ? query.after : (query.before ?? FAR));
+  if (page.hasMore) expect(query.order === "asc" ? moved > 0 : moved < 0).toBe(true);
+}
+const FAR: Place = { epoch: 9, offset: 0n };
+
+/** What the view shows of the client at this checkpoint. */
+function viewOf(model: Model, clientId: string, view: PageQuery["view"], checkpoint: bigint): ModelRecord[] {
+  const saved = ({ place }: ModelRecord): boolean => place.epoch === 1 || place.offset < checkpoint;
+  return model.truth(clientId).filter((record) => view === "merged" || saved(record) === (view === "saved"));
+}
+
+/** The node goes on reading the log while the read is under way. */
+async function whileFollowing<T>(node: Node, read: Promise<T>): Promise<T> {
+  let done = false;
+  const ended = read.finally(() => {
+    done = true;
+  });
+  while (!done) {
+    node.follow();
+    await settle();
+  }
+  return ended;
+}
+
+/** Random saving, appending, looking and going back. */
+async function randomMoves(random: Random, node: Node): Promise<void> {
+  const { model } = node;
+  if (random.next() < 0.5) model.append(random.below(20));
+  if (random.next() < 0.5) save(random, model);
+  if (random.next() < 0.1) goBack(random, model);
+  if (random.next() < 0.5) node.clock.advance(600);
+  node.follow();
+  if (random.next() < 0.5) await node.checkpoints.refresh();
+  node.follow();
+  node.scanMax = random.next() < 0.5 ? 1 + random.below(10) : 10_000;
+}
+
+const save = (random: Random, model: Model): void => {
+  model.checkpoint += BigInt(random.below(Number(model.nextOffset - model.checkpoint) + 1));
+};
+const goBack = (random: Random, model: Model): void => {
+  model.checkpoint = BigInt(random.below(Number(model.checkpoint) + 1));
+};
+
+/** A page of any shape after such moves, while the checkpoint moves before each snapshot of the read. */
+async function randomPage(random: Random, node: Node): Promise<void> {
+  const { model } = node;
+  const query = randomQuery(random, model);
+  const clientId = random.pick(CLIENTS);
+  const checkpoints: bigint[] = [];
+  node.beforeSnapshot = () => {
+    if (random.next() < 0.5) save(random, model);
+    if (random.next() < 0.05) goBack(random, model);
+    checkpoints.push(model.checkpoint);
+  };
+  const page = await whileFollowing(node, node.read(clientId, query));
+  node.beforeSnapshot = () => undefined;
+  const [first] = checkpoints;
+  if (query.view === "merged") checkPage(page, query, viewOf(model, clientId, "merged", 0n));
+  else if (checkpoints.length === 1 && first !== undefined)
+    checkPage(page, query, viewOf(model, clientId, query.view, first));
+}
+
+async function randomHistory(seed: number): Promise<void> {
+  const random = randomFrom(seed);
+  const model = new Model(random);
+  model.append(random.below(40));
+  model.checkpoint = BigInt(random.below(Number(model.nextOffset) + 1));
+  const node = new Node(model);
+  node.follow();
+  for (let page = 0; page < 12; page++) {
+    await randomMoves(random, node);
+    await randomPage(random, node);
+  }
+}
+
+test("any page of any shape equals the filter of the truth, wherever the checkpoint is and moves", async () => {
+  await fc.assert(fc.asyncProperty(fc.integer(), randomHistory), { numRuns: 600 });
+}, 60_000);
+
+/** Walks a client to the end, page by page, while everything moves. */
+async function randomWalk(seed: number): Promise<void> {
+  const random = randomFrom(seed);
+  const model = new Model(random);
+  model.append(60);
+  const node = new Node(model);
+  node.follow();
+  node.beforeSnapshot = () => {
+    const left = Number(model.nextOffset - model.checkpoint);
+    model.checkpoint += BigInt(random.below(Math.min(left, 10) + 1));
+  };
+  const events: string[] = [];
+  let after: Place = ORIGIN;
+  for (let pages = 0; ; pages++) {
+    const page = await node.read("a", { after, limit: 1 + random.below(5) });
+    events.push(...page.events);
+    after = page.next;
+    if (pages < 20) model.append(random.below(5));
+    node.follow();
+    node.clock.advance(random.below(1_500));
+    if (!page.hasMore && pages >= 20) break;
+  }
+  expect(events).toEqual(model.truth("a").map(({ json }) => json));
+}
+
+test("a walk over a moving log has neither gap nor repeat", async () => {
+  await fc.assert(fc.asyncProperty(fc.integer(), randomWalk), { numRuns: 200 });
+}, 60_000);
+
+function node(events = 30): Node {
+  const model = new Model(randomFrom(7));
+  model.append(events);
+  model.checkpoint = 10n;
+  const made = new Node(model);
+  made.follow();
+  return made;
+}
+
+const codeOf = async (read: Promise<Page>): Promise<string> => {
+  const error = await read.then(
+    () => null,
+    (thrown: unknown) => thrown,
+  );
+  return error instanceof ProblemError ? error.problem.code : `no problem: ${error}`;
+};
+
+test("a read waits until the node has read as far as the log reached, and is 503 when that takes too long", async () => {
+  const slow = node();
+  slow.model.append(5);
+  const patient = slow.read("a");
+  await settle();
+  slow.follow();
+  const page = await patient;
+  expect(page.events).toEqual(slow.model.truth("a").map(({ json }) => json));
+  slow.model.append(5);
+  const late = slow.read("a");
+  await settle();
+  slow.clock.advance(1_000);
+  expect(await codeOf(late)).toBe("behind");
+  expect((await slow.read("a", { consistency: "known" })).events).toEqual(page.events);
+  expect(slow.clock.timers).toBe(0);
+});
+
+test("a log that does not answer is 503 for latest, and nothing for known, saved and atLeast", async () => {
+  const cut = node();
+  cut.logError = new LogError("fatal", "gone");
+  expect(await codeOf(cut.read("a"))).toBe("log-unreachable");
+  await cut.read("a", { consistency: "known" });
+  await cut.read("a", { view: "saved" });
+  await cut.read("a", { atLeast: { epoch: 2, offset: 29n } });
+  const waits = cut.read("a", { atLeast: { epoch: 2, offset: 30n } });
+  await settle();
+  cut.clock.advance(1_000);
+  expect(await codeOf(waits)).toBe("behind");
+});
+
+test("with the database away, pages that need no saved rows are served, others are 503 at once", async () => {
+  const away = node();
+  const truth = away.model.truth("a");
+  const unsaved = truth.filter((record) => !away.model.isSaved(record)).map(({ json }) => json);
+  away.storeError = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  expect(await codeOf(away.read("a"))).toBe("store-unreachable");
+  expect(away.checkpoints.away).toBe(true);
+  const snapshots = away.snapshots;
+  expect(await codeOf(away.read("a"))).toBe("store-unreachable");
+  expect(await codeOf(away.read("a", { view: "saved" }))).toBe("store-unreachable");
+  const fromTail = await away.read("a", { after: { epoch: 2, offset: 9n } });
+  // Copies of saved events cannot be recognised now; all that is shown besides them is exact.
+  expect(fromTail.events).toEqual(expect.arrayContaining(unsaved));
+  expect((await away.read("a", { view: "unsaved" })).events).toEqual(fromTail.events);
+  expect((await away.read("a", { order: "desc", limit: 2 })).hasMore).toBe(true);
+  expect(await codeOf(away.read("a", { order: "desc", limit: 1_000 }))).toBe("store-unreachable");
+  expect(away.snapshots).toBe(snapshots);
+  away.storeError = null;
+  await away.checkpoints.refresh();
+  expect((await away.read("a")).events).toEqual(truth.map(({ json }) => json));
+});
+
+test("a mistake in SQL is no outage", async () => {
+  const broken = node();
+  broken.storeError = Object.assign(new Error("column does not exist"), { code: "42703" });
+  await expect(broken.read("a")).rejects.toThrow("column does not exist");
+  expect(broken.checkpoints.away).toBe(false);
+});
+
+test("a checkpoint that went back is read again from there, and no page is short meanwhile", async () => {
+  const back = node();
+  back.model.checkpoint = 25n;
+  await back.checkpoints.refresh();
+  back.clock.advance(2_000);
+  await back.checkpoints.refresh();
+  expect(back.tail.partition(0).start).toBe(25n);
+  back.model.checkpoint = 3n;
+  const read = back.read("a");
+  await settle();
+  expect(back.tail.partition(0).next).toBe(3n);
+  back.follow();
+  expect((await read).events).toEqual(back.model.truth("a").map(({ json }) => json));
+});
+
+test("a crowd of copies leaves no page short while more of the tail is to be had", async () => {
+  const model = new Model(randomFrom(1));
+  const event = { clientId: "a", type: "x", occurredAtMs: 0, receivedAtMs: 0, data: null };
+  const add = (id: string): void => {
+    const place = { epoch: 2, offset: model.nextOffset++ };
+    model.records.push({ place, event: { ...event, id }, json: `${id}@${place.offset}` });
+  };
+  for (let i = 0; i < 20; i++) add(`first-${i}`);
+  model.checkpoint = model.nextOffset;
+  for (let i = 0; i < 20; i++) add(`first-${i}`);
+  for (let i = 0; i < 3; i++) add(`second-${i}`);
+  const crowded = new Node(model);
+  crowded.follow();
+  const page = await crowded.read("a", { view: "unsaved", limit: 8 });
+  expect(page.events).toEqual(["second-0@40", "second-1@41", "second-2@42"]);
+  expect(page.hasMore).toBe(false);
+});

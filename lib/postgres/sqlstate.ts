@@ -69,7 +69,7 @@ const BY_MESSAGE: readonly (readonly [RegExp, ErrorClass])[] = [
 
 /** @param error whatever a query, a connection attempt or the pool rejected with */
 export function classify(error: unknown): ErrorClass {
-  const { code, message } = error as { code?: unknown; message?: unknown };
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
   const state = typeof code === "string" ? code : "";
   const text = typeof message === "string" ? message : "";
   const known = BY_STATE[state];

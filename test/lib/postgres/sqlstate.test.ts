@@ -1,0 +1,62 @@
+import { describe, expect, test } from "vitest";
+import { classify, type ErrorClass } from "#lib/postgres/sqlstate.ts";
+
+const withCode = (code: string, message = "whatever"): Error => Object.assign(new Error(message), { code });
+
+const STATES: Readonly<Record<ErrorClass, readonly string[]>> = {
+  data: ["22P02", "22021", "22003", "22P05", "54001", "23502", "23514"],
+  duplicate: ["23505"],
+  lock: ["55P03", "40P01", "40001"],
+  overload: ["57014", "53300", "53400"],
+  down: [
+    "57P01",
+    "57P02",
+    "57P03",
+    "57P05",
+    "25006",
+    "25P03",
+    "08000",
+    "08006",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "EPIPE",
+    "ETIMEDOUT",
+    "ENOTFOUND",
+    "EAI_AGAIN",
+    "EHOSTUNREACH",
+  ],
+  space: ["53100", "53200", "58030"],
+  bug: ["42P01", "42703", "42501", "28P01", "28000", "3D000", "23503", "0A000", "XX000", "42000"],
+};
+
+describe.each(Object.entries(STATES))("%s", (errorClass, codes) => {
+  test.each(codes)("%s", (code) => {
+    expect(classify(withCode(code))).toBe(errorClass);
+  });
+});
+
+describe("messages decide where no code does, and where PgBouncer says 08P01 to everything", () => {
+  test.each<[ErrorClass, string, string?]>([
+    ["overload", "timeout exceeded when trying to connect"],
+    ["overload", "Query read timeout"],
+    ["overload", "Query read timeout: COPY was not answered within 35000 ms"],
+    ["overload", "query_wait_timeout", "08P01"],
+    ["overload", "no more connections allowed (max_client_conn)", "08P01"],
+    ["down", "server login has been failing, try again later (server_login_retry)", "08P01"],
+    ["down", "server conn crashed?", "08P01"],
+    ["down", 'database "x" is disabled', "08P01"],
+    ["down", "Connection terminated unexpectedly"],
+    ["down", "Connection terminated due to connection timeout"],
+    ["down", "Client has encountered a connection error and is not queryable"],
+    ["bug", "unsupported startup parameter: options", "08P01"],
+    ["bug", "no such database: x", "08P01"],
+    ["bug", "password authentication failed", "08P01"],
+    ["bug", "Cannot read properties of undefined"],
+  ])("%s: %s", (errorClass, message, code) => {
+    expect(classify(code === undefined ? new Error(message) : withCode(code, message))).toBe(errorClass);
+  });
+});
+
+test("anything thrown has a class", () => {
+  for (const strange of [undefined, null, "text", 7, {}]) expect(classify(strange)).toBe("bug");
+});

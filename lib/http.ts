@@ -148,8 +148,8 @@ export function listenTask(server: Server, { host, port }: { host: string; port:
       }
       await aborted(signal);
       const giveUp = clock.after(DRAIN_MS_MAX, () => {
-        log.warn("requests cut", { afterMs: DRAIN_MS_MAX });
-        server.server.closeAllConnections();
+        log.warn("connections cut", { afterMs: DRAIN_MS_MAX, connections: sockets.size });
+        for (const socket of sockets) socket.destroy();
       });
       for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
       const closing = { done: false };

@@ -1,9 +1,12 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
+import websocket from "@fastify/websocket";
 import { Type } from "typebox";
 import { afterEach, describe, expect, test } from "vitest";
+import { WebSocket } from "ws";
 import { demand, parseKeys, tokenHash } from "#lib/access.ts";
+import { type Clock, systemClock } from "#lib/clock.ts";
 import { createServer, listenTask, rawBody, type Server, type ServerOptions } from "#lib/http.ts";
 import { createLog, type Fields, type Log } from "#lib/log.ts";
 import { createMetrics } from "#lib/metrics.ts";
@@ -387,8 +390,9 @@ describe("the metrics", () => {
 });
 
 describe("on the wire", () => {
-  async function listening(more: Partial<ServerOptions> = {}) {
+  async function listening(more: Partial<ServerOptions> = {}, prepare?: (server: Server) => Promise<void>) {
     const sample = await sampleServer({ access: null, ...more });
+    await prepare?.(sample.server);
     const stop = new AbortController();
     const ended = listenTask(sample.server, { host: "127.0.0.1", port: 0 }).run(stop.signal);
     const port = await until("it listened", () => (sample.server.server.address() as AddressInfo | null)?.port);
@@ -470,6 +474,45 @@ describe("on the wire", () => {
     gate.open();
     expect(await answers).toMatch(/{"slow":true}HTTP\/1.1 503 .*{"ready":false,"missing":\["it is shutting down"\]}$/s);
     await ended;
+  });
+
+  test("what does not end in time is cut", async () => {
+    const limit = Promise.withResolvers<() => void>();
+    const clock: Clock = {
+      ...systemClock,
+      after: (_ms, run) => {
+        limit.resolve(run);
+        return () => undefined;
+      },
+    };
+    const { open, stop, ended, gate } = await listening({ clock });
+    const busy = await open();
+    busy.write("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n");
+    await gate.entered;
+    stop.abort();
+    const cut = await limit.promise;
+    cut();
+    expect(await text(busy)).toBe("");
+    await ended;
+  });
+
+  test("a socket is upgraded only for who may come in, and is told when the node goes", async () => {
+    const { server, stop, port, ended } = await listening({ access: keys }, async (server) => {
+      await server.register(websocket);
+      const schema = { querystring: Type.Object({}, closed) };
+      server.get("/api/v1/socket", { websocket: true, schema }, (socket, request) => socket.send(request.access.name));
+    });
+    const url = `ws://127.0.0.1:${port}/api/v1/socket`;
+    const [refused] = await once(new WebSocket(url), "error");
+    expect(refused).toMatchObject({ message: expect.stringContaining("401") });
+    const socket = new WebSocket(url, { headers: as("one") });
+    const [name] = await once(socket, "message");
+    expect(String(name)).toBe("one");
+    const gone = once(socket, "close");
+    stop.abort();
+    expect((await gone)[0]).toBe(1005);
+    await ended;
+    expect(server.server.listening).toBe(false);
   });
 
   test("a port that is taken is named, with the remedy", async () => {

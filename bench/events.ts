@@ -16,7 +16,12 @@ export function benchEvents(from: number, count: number): BenchEvent[] {
     return {
       clientId: `client-${(n * 7_919) % CLIENTS}`,
       type: TYPES[n % TYPES.length] as string,
-      data: { order: n, amount: (n % 997) / 4, currency: "EUR", note: "left at the door, please ring twice ".repeat(2) },
+      data: {
+        order: n,
+        amount: (n % 997) / 4,
+        currency: "EUR",
+        note: "left at the door, please ring twice ".repeat(2),
+      },
     };
   });
 }

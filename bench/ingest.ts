@@ -41,10 +41,19 @@ export async function benchIngest(stack: BenchStack, rounds: number, seconds: nu
   const rate = (at: number): number => median((results[at] ?? []).map(({ eventsPerSecond }) => eventsPerSecond));
   return {
     title: `Ingest: medians of ${rounds} rounds of ${seconds} s, settings taking turns`,
-    rows: settings.map(({ what }, at) => ({ what, figure: `${whole(rate(at))} events/s`, detail: detail(results[at]) })),
+    rows: settings.map(({ what }, at) => ({
+      what,
+      figure: `${whole(rate(at))} events/s`,
+      detail: detail(results[at]),
+    })),
     bars: [
       { what: "single POST against bare Fastify", value: rate(1) / rate(0), least: 0.35, goal: 0.5, unit: "ratio" },
-      { what: "arrays against the faster raw kafkajs", value: rate(4) / Math.max(rate(2), rate(3)), least: 0.5, unit: "ratio" },
+      {
+        what: "arrays against the faster raw kafkajs",
+        value: rate(4) / Math.max(rate(2), rate(3)),
+        least: 0.5,
+        unit: "ratio",
+      },
     ],
     notes: ["Server, load and broker share the cores. Raw kafkajs sends records that were encoded beforehand."],
     raw: settings.map(({ what }, at) => ({ what, rounds: results[at] })),

@@ -33,7 +33,11 @@ const message = (event: ReturnType<typeof benchEvents>[number], n: number) => {
 const prepared = Array.from({ length: batches }, (_, n) =>
   benchEvents(n * recordsPerSend, recordsPerSend).map((event, at) => message(event, n * recordsPerSend + at)),
 );
-const producer = new Kafka({ brokers: brokers.split(","), logLevel: logLevel.ERROR, connectionTimeout: 5_000 }).producer({
+const producer = new Kafka({
+  brokers: brokers.split(","),
+  logLevel: logLevel.ERROR,
+  connectionTimeout: 5_000,
+}).producer({
   idempotent: true,
   createPartitioner:
     () =>

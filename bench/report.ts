@@ -60,7 +60,9 @@ export function tell(report: Report, stack: BenchStack, jsonFile: string | undef
     ...report.notes,
     "",
     `machine   ${machine}`,
-    `versions  ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ")}`,
+    `versions  ${Object.entries(versions)
+      .map(([name, version]) => `${name} ${version}`)
+      .join(", ")}`,
     `date      ${date}`,
     `command   ${command}`,
   ];
@@ -74,7 +76,9 @@ export function tell(report: Report, stack: BenchStack, jsonFile: string | undef
 function table(rows: readonly Row[]): string[] {
   const wide = Math.max(...rows.map(({ what }) => what.length));
   const figures = Math.max(...rows.map(({ figure }) => figure.length));
-  return rows.map(({ what, figure, detail }) => `  ${what.padEnd(wide)}  ${figure.padStart(figures)}  ${detail}`.trimEnd());
+  return rows.map(({ what, figure, detail }) =>
+    `  ${what.padEnd(wide)}  ${figure.padStart(figures)}  ${detail}`.trimEnd(),
+  );
 }
 
 function versionsOf(stack: BenchStack): Record<string, string> {

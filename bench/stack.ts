@@ -53,7 +53,11 @@ export async function startStack({ withPostgres }: { withPostgres: boolean }): P
     await postgres?.start();
     const database = postgres && (await newDatabase(postgres.url, name));
     if (database) toClose.unshift(database.drop);
-    const env = { KAFKA_BROKERS: kafka.brokers, SPILLWAY_TOPIC: topic, ...(database && { DATABASE_URL: database.url }) };
+    const env = {
+      KAFKA_BROKERS: kafka.brokers,
+      SPILLWAY_TOPIC: topic,
+      ...(database && { DATABASE_URL: database.url }),
+    };
     return {
       brokers: kafka.brokers,
       topic,
@@ -75,10 +79,7 @@ export async function startStack({ withPostgres }: { withPostgres: boolean }): P
   }
 }
 
-async function serve(
-  program: string,
-  env: Readonly<Record<string, string>>,
-): Promise<{ url: string; child: Child }> {
+async function serve(program: string, env: Readonly<Record<string, string>>): Promise<{ url: string; child: Child }> {
   const [port] = await freePorts(1);
   const lines: string[] = [];
   const output = (line: string): void => {
@@ -122,8 +123,12 @@ async function newDatabase(
   const run = async (text: string): Promise<string> => {
     const client = new pg.Client({ connectionString: serverUrl });
     await client.connect();
-    const { rows } = await client.query<Record<string, string>>(text).finally(() => client.end());
-    return Object.values(rows[0] ?? {})[0] ?? "";
+    try {
+      const { rows } = await client.query<Record<string, string>>(text);
+      return Object.values(rows[0] ?? {})[0] ?? "";
+    } finally {
+      await client.end();
+    }
   };
   await run(`CREATE DATABASE ${name}`);
   const url = new URL(serverUrl);
@@ -140,6 +145,10 @@ async function dropTopics(brokers: string, topic: string): Promise<void> {
   if (!process.env["KAFKA_BROKERS"]) return;
   const admin = new Kafka({ brokers: brokers.split(","), logLevel: logLevel.NOTHING }).admin();
   await admin.connect();
-  const made = (await admin.listTopics()).filter((name) => name.startsWith(topic));
-  await admin.deleteTopics({ topics: made }).finally(() => admin.disconnect());
+  try {
+    const made = (await admin.listTopics()).filter((name) => name.startsWith(topic));
+    await admin.deleteTopics({ topics: made });
+  } finally {
+    await admin.disconnect();
+  }
 }

@@ -35,6 +35,10 @@ export class Assignment {
   constructor(options: AssignmentOptions) {
     this.#options = options;
     this.#tell(() => options.consumer.pause(this.#named(options.partitions)));
+  }
+
+  /** Asks the owner for start offsets. Delivery begins when they are known and in range. */
+  begin(): void {
     this.#begin().catch((error: unknown) => this.#fail(error));
   }
 

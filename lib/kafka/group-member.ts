@@ -37,6 +37,8 @@ export class Member {
   readonly #wire: Wire;
   readonly #watchdog: Watchdog;
   readonly #end = Promise.withResolvers<MemberEnd>();
+  /** Ends with the first join. */
+  #starting: Promise<void> = Promise.resolve();
   #ended = false;
   #assignment: Assignment | undefined;
   joined = false;
@@ -73,7 +75,7 @@ export class Member {
     const stop = () => this.#finish({ kind: "stopped" });
     signal.addEventListener("abort", stop, { once: true });
     if (signal.aborted) stop();
-    else this.#start().catch((error: unknown) => this.#finish({ kind: "lost", error }));
+    else this.#starting = this.#start().catch((error: unknown) => this.#finish({ kind: "lost", error }));
     const end = await this.#end.promise;
     signal.removeEventListener("abort", stop);
     this.#watchdog.stop();
@@ -119,7 +121,7 @@ export class Member {
     this.#revoke();
     if (this.#ended) return;
     this.joined = true;
-    this.#assignment = new Assignment({
+    const assignment = new Assignment({
       topic: this.#group.topic,
       partitions,
       consumer: this.#consumer,
@@ -128,6 +130,8 @@ export class Member {
       clock: this.#clock,
       onFailure: (error) => this.#finish({ kind: "failed", error }),
     });
+    this.#assignment = assignment;
+    assignment.begin();
   }
 
   #revoke(): void {
@@ -150,13 +154,16 @@ export class Member {
     this.#end.resolve(end);
   }
 
-  /** kafkajs waits for its requests to be answered; a broker that is away would hold it up. */
+  /**
+   * kafkajs waits for its requests to be answered; a broker that is away would hold it up. And it leaves nothing when it is
+   * told to stop while it joins: the group would wait for the session to time out.
+   */
   async #leave(): Promise<void> {
     const cancelCut = this.#clock.after(LEAVE_MS, () => this.#wire.close());
     await new Promise<void>((resolve) => {
       const cancelWait = this.#clock.after(2 * LEAVE_MS, resolve);
-      this.#consumer
-        .disconnect()
+      this.#starting
+        .then(() => this.#consumer.disconnect())
         .catch(() => undefined)
         .finally(() => {
           cancelWait();

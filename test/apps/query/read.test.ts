@@ -338,20 +338,57 @@ test("a checkpoint that went back is read again from there, and no page is short
   expect((await read).events).toEqual(back.model.truth("a").map(({ json }) => json));
 });
 
-test("a crowd of copies leaves no page short while more of the tail is to be had", async () => {
+/** `firsts` events, then `copies` copies of them, then three more events. */
+function crowd(firsts: number, copies: number): Model {
   const model = new Model(randomFrom(1));
   const event = { clientId: "a", type: "x", occurredAtMs: 0, receivedAtMs: 0, data: null };
   const add = (id: string): void => {
     const place = { epoch: 2, offset: model.nextOffset++ };
     model.records.push({ place, event: { ...event, id }, json: `${id}@${place.offset}` });
   };
-  for (let i = 0; i < 20; i++) add(`first-${i}`);
-  model.checkpoint = model.nextOffset;
-  for (let i = 0; i < 20; i++) add(`first-${i}`);
-  for (let i = 0; i < 3; i++) add(`second-${i}`);
+  for (let i = 0; i < firsts; i++) add(`first-${i}`);
+  for (let i = 0; i < copies; i++) add(`first-${i % firsts}`);
+  for (let i = 0; i < 3; i++) add(`more-${i}`);
+  return model;
+}
+
+test("a crowd of copies leaves no page short while more of the tail is to be had", async () => {
+  const model = crowd(20, 20);
+  model.checkpoint = 20n;
   const crowded = new Node(model);
   crowded.follow();
   const page = await crowded.read("a", { view: "unsaved", limit: 8 });
-  expect(page.events).toEqual(["second-0@40", "second-1@41", "second-2@42"]);
+  expect(page.events).toEqual(["more-0@40", "more-1@41", "more-2@42"]);
   expect(page.hasMore).toBe(false);
+});
+
+test("a crowd too long for one page makes a short page that goes on, and never back", async () => {
+  const model = crowd(200, 200);
+  model.checkpoint = 200n;
+  const crowded = new Node(model);
+  crowded.follow();
+  const after = { epoch: 2, offset: 199n };
+  const short = await crowded.read("a", { after, limit: 4 });
+  expect(short).toMatchObject({ events: [], next: { epoch: 2, offset: 219n }, hasMore: true });
+  // Saved meanwhile: what the tail had to look at below the checkpoint does not take the page back there.
+  crowded.beforeSnapshot = () => {
+    model.checkpoint = 400n;
+  };
+  const rest = await crowded.read("a", { after: short.next, limit: 4 });
+  expect(rest.events).toEqual(["more-0@400", "more-1@401", "more-2@402"]);
+  expect(rest).toMatchObject({ next: { epoch: 2, offset: 402n }, hasMore: false });
+});
+
+test("a checkpoint that goes back between the rows and a further look-up begins the read again", async () => {
+  const model = crowd(20, 20);
+  model.checkpoint = 20n;
+  const crowded = new Node(model);
+  crowded.follow();
+  // The first snapshot shows the originals as saved, the others lack them.
+  crowded.beforeSnapshot = () => {
+    model.checkpoint = crowded.snapshots === 0 ? 20n : 0n;
+  };
+  const read = crowded.read("a", { after: { epoch: 2, offset: 19n }, limit: 8 });
+  const page = await whileFollowing(crowded, read);
+  expect(page.events).toEqual(["more-0@40", "more-1@41", "more-2@42"]);
 });

@@ -44,8 +44,13 @@ export class Request {
     }
   }
 
+  /** Whether some of its records are on the log already. */
+  get begun(): boolean {
+    return this.#missing < this.positions.length;
+  }
+
   putBack(): void {
-    if (this.#missing === this.positions.length) this.handed = false;
+    if (!this.begun) this.handed = false;
   }
 
   fail(error: NotAcknowledged): void {

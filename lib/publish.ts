@@ -179,7 +179,9 @@ export class Publisher {
         this.#count(-entry.bytes);
         entry.request.fail(
           kind === "fatal"
-            ? new NotAcknowledged("refused", "no", (error as Error).message, { cause: error })
+            ? new NotAcknowledged("refused", entry.request.begun ? "unknown" : "no", (error as Error).message, {
+                cause: error,
+              })
             : unknownOutcome("the log did not confirm the append", error),
         );
       }

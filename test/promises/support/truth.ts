@@ -1,0 +1,187 @@
+/** What there really is: dumps of the topic, rows, checkpoints and dead letters, read past the product's own code paths. */
+import { systemClock as clock } from "#lib/clock.ts";
+import { connectKafka } from "#lib/kafka/client.ts";
+import type { LogAdmin, OffsetRange, PartitionReader } from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
+import { partitionOf } from "#lib/partition.ts";
+import type { Database } from "../../support/postgres.ts";
+import { until } from "../../support/until.ts";
+import { contentOf, decodeRecord, type Seen } from "./content.ts";
+
+export interface TopicRecord {
+  readonly partition: number;
+  readonly offset: bigint;
+  /** Null: the bytes are no event of this client's. */
+  readonly event: {
+    readonly clientId: string;
+    readonly id: string;
+    readonly type: string;
+    readonly content: string;
+  } | null;
+}
+
+export interface SavedRow {
+  readonly partition: number;
+  readonly offset: bigint;
+  readonly clientId: string;
+  readonly id: string;
+  readonly content: string;
+}
+
+/** A fresh reader's walk at the end. */
+export interface FinalRead {
+  readonly node: string;
+  readonly clientId: string;
+  readonly events: readonly Seen[];
+}
+
+/** The checker's second input. */
+export interface Truth {
+  /** By partition, ascending. */
+  readonly topic: readonly TopicRecord[];
+  /** First offset that the topic still has, by partition; what lies below can no longer be looked up. */
+  readonly logStarts: ReadonlyMap<number, bigint>;
+  readonly rows: readonly SavedRow[];
+  /** S by partition. */
+  readonly checkpoints: ReadonlyMap<number, bigint>;
+  readonly dead: readonly { readonly partition: number; readonly offset: bigint }[];
+  readonly finals: readonly FinalRead[];
+}
+
+const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+const FETCH_BYTES_MAX = 4 * 1024 * 1024;
+const FETCH_WAIT_MS = 1_000;
+
+/** The topic, read by a client of its own. */
+export class LogView implements AsyncDisposable {
+  readonly #topic: string;
+  readonly admin: LogAdmin;
+  readonly #reader: PartitionReader;
+
+  private constructor(topic: string, admin: LogAdmin, reader: PartitionReader) {
+    this.#topic = topic;
+    this.admin = admin;
+    this.#reader = reader;
+  }
+
+  static async open(brokers: string, topic: string): Promise<LogView> {
+    const kafka = connectKafka({ brokers: brokers.split(","), clientId: "test-truth", log: silent, clock });
+    return new LogView(topic, await kafka.admin(), await kafka.partitionReader());
+  }
+
+  offsets(): Promise<ReadonlyMap<number, OffsetRange>> {
+    return this.admin.offsets(this.#topic);
+  }
+
+  /** Every record of every partition up to the ends at this moment. */
+  async records(): Promise<TopicRecord[]> {
+    const records: TopicRecord[] = [];
+    const ranges = await this.offsets();
+    for (const [partition, { low, high }] of [...ranges].sort(([a], [b]) => a - b))
+      for (let next = low; next < high; ) {
+        const request = { topic: this.#topic, offsets: new Map([[partition, next]]), maxWaitMs: FETCH_WAIT_MS };
+        const [fetched] = await this.#reader.fetch({ ...request, maxBytes: FETCH_BYTES_MAX });
+        if (fetched === undefined) throw new Error(`${this.#topic}/${partition}: nothing was fetched`);
+        for (const { offset, key, value } of fetched.records)
+          records.push({ partition, offset, event: eventOf(partition, ranges.size, key, value) });
+        next = fetched.nextOffset;
+      }
+    return records;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#reader.close();
+    await this.admin.close();
+  }
+}
+
+function eventOf(
+  partition: number,
+  partitions: number,
+  key: Buffer | null,
+  value: Buffer | null,
+): TopicRecord["event"] {
+  const event = decodeRecord(value);
+  if (event === null || key === null || key.toString("utf8") !== event.clientId) return null;
+  if (partitionOf(key, partitions) !== partition) return null;
+  const { clientId, id, type, content } = event;
+  return { clientId, id, type, content };
+}
+
+/** @param partitions of the topic */
+export async function readRows(database: Database, partitions: number): Promise<SavedRow[]> {
+  const rows = await database.query<{
+    c: string;
+    o: string;
+    id: string;
+    type: string;
+    ms: string;
+    data: string | null;
+  }>(
+    `SELECT client_id AS c, "offset"::text AS o, id, type, (extract(epoch FROM occurred_at) * 1000)::bigint::text AS ms,
+            data::text AS data FROM spillway.event`,
+  );
+  return rows.map(({ c: clientId, o, id, type, ms, data }) => ({
+    partition: partitionOf(Buffer.from(clientId, "utf8"), partitions),
+    offset: BigInt(o),
+    clientId,
+    id,
+    content: contentOf({
+      clientId,
+      id,
+      type,
+      occurredAt: Number(ms),
+      ...(data !== null && { data: JSON.parse(data) as unknown }),
+    }),
+  }));
+}
+
+/** S by partition; empty before the store was made. */
+export async function readCheckpoints(database: Database): Promise<Map<number, bigint>> {
+  const [made] = await database.query<{ made: boolean }>(
+    "SELECT to_regclass('spillway.checkpoint') IS NOT NULL AS made",
+  );
+  if (!made?.made) return new Map();
+  const rows = await database.query<{ partition: number; next: string }>(
+    "SELECT partition, next_offset::text AS next FROM spillway.checkpoint",
+  );
+  return new Map(rows.map(({ partition, next }) => [partition, BigInt(next)]));
+}
+
+/** Resolves once every record that the topic has at each look lies below its partition's checkpoint. */
+export async function untilSaved(view: LogView, database: Database, limitMs = 60_000): Promise<void> {
+  await until(
+    "everything is saved",
+    async () => {
+      const ranges = await view.offsets();
+      const checkpoints = await readCheckpoints(database);
+      const left = [...ranges].filter(([partition, { high }]) => (checkpoints.get(partition) ?? 0n) < high);
+      if (left.length > 0)
+        throw new Error(left.map(([p, { high }]) => `partition ${p}: ${checkpoints.get(p)} of ${high}`).join(", "));
+      return true;
+    },
+    { limitMs },
+  );
+}
+
+/** All of it but the final reads. The topic is read last, so that every row and checkpoint has its record. */
+export async function readTruth(view: LogView, database: Database): Promise<Omit<Truth, "finals">> {
+  const [made] = await database.query<{ made: boolean }>("SELECT to_regclass('spillway.event') IS NOT NULL AS made");
+  const partitions = (await view.offsets()).size;
+  const checkpoints = await readCheckpoints(database);
+  const rows = made?.made ? await readRows(database, partitions) : [];
+  const dead = made?.made
+    ? await database.query<{ partition: number; o: string }>(
+        'SELECT partition, "offset"::text AS o FROM spillway.dead_letter',
+      )
+    : [];
+  const topic = await view.records();
+  const logStarts = new Map([...(await view.offsets())].map(([partition, { low }]) => [partition, low]));
+  return {
+    topic,
+    logStarts,
+    rows,
+    checkpoints,
+    dead: dead.map(({ partition, o }) => ({ partition, offset: BigInt(o) })),
+  };
+}

@@ -458,6 +458,18 @@ describe("on the wire", () => {
     await ended;
   });
 
+  test("a connection that falls idle after its answer does not hold the drain", async () => {
+    const { open, stop, ended, gate } = await listening({ clock: { ...systemClock, after: () => () => undefined } });
+    const [busy, idle] = [await open(), await open()];
+    busy.write("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n");
+    await gate.entered;
+    stop.abort();
+    await once(idle, "close");
+    gate.open();
+    await ended;
+    expect(await text(busy)).toContain('{"slow":true}');
+  });
+
   test("a draining node says that it is not ready", async () => {
     const { server, open, stop, ended, gate } = await listening();
     const ask = (path: string) => `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`;

@@ -52,8 +52,8 @@ export function take(lanes: readonly Lane[], limits: BatchLimits): Taken[] {
     const left = ready.length - index;
     const one = lane.take(Math.ceil(recordsMax / left), Math.ceil(bytesMax / left));
     taken.push(one);
-    recordsMax = Math.max(left, recordsMax - one.records.length);
-    bytesMax = Math.max(left, bytesMax - one.records.reduce((sum, record) => sum + recordBytes(record), 0));
+    recordsMax = Math.max(left - 1, recordsMax - one.records.length);
+    bytesMax = Math.max(left - 1, bytesMax - one.records.reduce((sum, record) => sum + recordBytes(record), 0));
   }
   return taken;
 }

@@ -8,7 +8,7 @@ import { NEWER_SCHEMA, writeAs } from "../support/writers.ts";
 const PARTITIONS = 3;
 const clientId = clientOf(1, PARTITIONS);
 const event = someEvent({ clientId });
-const unknown = () => Promise.resolve(undefined);
+const unknown = (): Promise<string | undefined> => Promise.resolve(undefined);
 
 async function reasons(records: Parameters<RecordDecoder["decode"]>[1], lookup = unknown, partition = 1) {
   const decoded = await new RecordDecoder(PARTITIONS, lookup).decode(partition, records);

@@ -1,0 +1,137 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { RecordDecoder } from "#lib/decode.ts";
+import { prepare, recordHash, take } from "../../../apps/sink/batch.ts";
+import { fixedController } from "../../../apps/sink/controller.ts";
+import { Lane, recordBytes } from "../../../apps/sink/lane.ts";
+import { clientOf, fetched, hostileText, rawRecord, recordOf, someEvent } from "../../support/records.ts";
+
+function laneWith(partition: number, count: number, bytes = 10): Lane {
+  const lane = new Lane(partition);
+  lane.start(0n);
+  if (count > 0)
+    lane.push(
+      fetched(
+        partition,
+        Array.from({ length: count }, (_, n) => rawRecord(BigInt(n), "k", Buffer.alloc(bytes))),
+      ),
+    );
+  return lane;
+}
+const counts = (taken: ReturnType<typeof take>) => taken.map(({ lane, records }) => [lane.partition, records.length]);
+
+describe("a batch takes from every lane that has news", () => {
+  test("its share, and the rest from those with more", () => {
+    const taken = take([laneWith(0, 1_000), laneWith(1, 10), laneWith(2, 0), laneWith(3, 1_000)], {
+      recordsMax: 310,
+      bytesMax: 1e9,
+    });
+    expect(counts(taken)).toEqual([
+      [1, 10],
+      [0, 150],
+      [3, 150],
+    ]);
+  });
+
+  test("even when there are more lanes than records allowed", () => {
+    const taken = take(
+      [0, 1, 2, 3, 4].map((partition) => laneWith(partition, 5)),
+      { recordsMax: 2, bytesMax: 1e9 },
+    );
+    expect(taken.every(({ records }) => records.length === 1)).toBe(true);
+  });
+
+  test("and nothing from lanes that wait for their checkpoint", () => {
+    expect(take([new Lane(0), laneWith(1, 0)], { recordsMax: 10, bytesMax: 1e9 })).toEqual([]);
+  });
+});
+
+test("whatever the lanes hold, a batch keeps to its limits, but for one record of each lane", () => {
+  const lane = fc.record({ count: fc.nat(200), bytes: fc.nat(2_000) });
+  fc.assert(
+    fc.property(
+      fc.array(lane, { maxLength: 12 }),
+      fc.integer({ min: 1, max: 300 }),
+      fc.integer({ min: 1, max: 50_000 }),
+      (given, recordsMax, bytesMax) => {
+        const lanes = given.map(({ count, bytes }, partition) => laneWith(partition, count, bytes));
+        const busy = lanes.filter(({ hasNews }) => hasNews).length;
+        const taken = take(lanes, { recordsMax, bytesMax });
+        const records = taken.flatMap((one) => one.records);
+        expect(taken).toHaveLength(busy);
+        expect(records.length).toBeLessThanOrEqual(Math.max(recordsMax, busy));
+        const bytes = records.reduce((sum, record) => sum + recordBytes(record), 0);
+        const largest = Math.max(0, ...records.map(recordBytes));
+        expect(bytes).toBeLessThanOrEqual(bytesMax + busy * (largest + 1));
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+test("a batch holds each record as row or dead letter, by partition and in order", async () => {
+  const clientId = clientOf(0, 2);
+  const lane = new Lane(0);
+  lane.start(0n);
+  const event = someEvent({ clientId });
+  lane.push(
+    fetched(0, [recordOf(event, 0n), rawRecord(1n, clientId, "poison"), recordOf({ ...event, id: "b" }, 2n)], 5n),
+  );
+  const { slices } = await prepare(1, [lane.take(10, 1e6)], new RecordDecoder(2, () => Promise.resolve(undefined)));
+  expect(slices).toMatchObject([
+    {
+      taken: { expected: 0n, nextOffset: 5n },
+      rows: [{ partition: 0, event }, { event: { id: "b" } }],
+      dead: [{ partition: 0, record: { offset: 1n }, reason: "undecodable" }],
+    },
+  ]);
+});
+
+describe("a row's line in COPY's text format", () => {
+  const lineOf = async (more: Parameters<typeof someEvent>[0]) => {
+    const event = someEvent(more);
+    const lane = new Lane(0);
+    lane.start(0n);
+    lane.push(fetched(0, [recordOf(event, 0n)]));
+    const { slices } = await prepare(7, [lane.take(1, 1e6)], new RecordDecoder(1, () => Promise.resolve(undefined)));
+    return slices[0]?.rows[0]?.line;
+  };
+
+  test("has the columns in order, times in UTC, and \\N for absent data", async () => {
+    expect(await lineOf({ data: null })).toBe(
+      "client\t7\t0\tid\ttype\t2023-11-14T22:13:20.000Z\t2023-11-14T22:13:20.001Z\t\\N\n",
+    );
+    expect(await lineOf({ data: "null" })).toMatch(/\tnull\n$/);
+  });
+
+  test("is one line of eight columns, whatever the text", async () => {
+    await fc.assert(
+      fc.asyncProperty(hostileText({ minLength: 1, maxLength: 20 }), async (text) => {
+        const line = (await lineOf({ clientId: text, id: text, type: text, data: JSON.stringify(text) })) ?? "";
+        expect(line.split("\t")).toHaveLength(8);
+        expect(line.indexOf("\n")).toBe(line.length - 1);
+        expect(line).not.toContain("\r");
+      }),
+    );
+  });
+});
+
+test("a record's hash tells its key from its value, and an absent one from an empty one", () => {
+  const hashes = [
+    rawRecord(0n, "ab", "c"),
+    rawRecord(0n, "a", "bc"),
+    rawRecord(0n, "", "abc"),
+    rawRecord(0n, null, "abc"),
+    rawRecord(0n, "abc", ""),
+    rawRecord(0n, "abc", null),
+  ].map((record) => recordHash(record).toString("hex"));
+  expect(new Set(hashes).size).toBe(hashes.length);
+  expect(recordHash(rawRecord(9n, "ab", "c"))).toEqual(recordHash(rawRecord(1n, "ab", "c")));
+});
+
+test("the fixed controller decides the same whatever it observes, without a rest", () => {
+  const before = fixedController.decide();
+  fixedController.observe({ rows: 1, bytes: 1, casMs: 9e9, rowsMs: 9e9, totalMs: 9e9 });
+  expect(fixedController.decide()).toEqual(before);
+  expect(before.restMs).toBe(0);
+});

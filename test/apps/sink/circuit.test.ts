@@ -1,0 +1,38 @@
+import { describe, expect, test } from "vitest";
+import type { ErrorClass } from "#lib/postgres/sqlstate.ts";
+import { Circuit } from "../../../apps/sink/circuit.ts";
+
+const BOUNDS: readonly [ErrorClass, first: number, longest: number][] = [
+  ["lock", 100, 500],
+  ["down", 100, 10_000],
+  ["overload", 1_000, 30_000],
+  ["space", 1_000, 30_000],
+  ["bug", 5_000, 30_000],
+  ["data", 1_000, 30_000],
+  ["duplicate", 30_000, 30_000],
+];
+
+describe.each(BOUNDS)("%s", (errorClass, first, longest) => {
+  test(`waits double from ${first} to ${longest} ms, each from its upper half`, () => {
+    for (const random of [0, 0.5, 0.999]) {
+      const circuit = new Circuit();
+      for (let attempt = 0; attempt < 100; attempt++) {
+        const whole = Math.min(longest, first * 2 ** attempt);
+        const wait = circuit.failed(errorClass, "e", 0, random);
+        expect(wait).toBe(Math.round(whole * (0.5 + random / 2)));
+      }
+    }
+  });
+});
+
+test("an outage knows since when, how often and what was last", () => {
+  const circuit = new Circuit();
+  expect(circuit.outage).toBeNull();
+  circuit.failed("down", "refused", 1_000, 0);
+  circuit.failed("overload", "too many", 5_000, 0);
+  expect(circuit.outage).toEqual({ errorClass: "overload", error: "too many", sinceMs: 1_000, attempts: 2 });
+  circuit.succeeded();
+  expect(circuit.outage).toBeNull();
+  circuit.failed("down", "refused", 9_000, 0);
+  expect(circuit.outage).toMatchObject({ sinceMs: 9_000, attempts: 1 });
+});

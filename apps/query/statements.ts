@@ -41,6 +41,7 @@ const LOOKED_AT_LAST = (direction: string): string =>
 function statement(order: "asc" | "desc", filtered: boolean): string {
   const [direction, opposite] = order === "asc" ? ["ASC", "DESC"] : ["DESC", "ASC"];
   const matches = filtered ? matchesFiltered(direction) : matchesPlain(direction);
+  // The last ORDER BY names its table: a bare "offset" would be the output column, which is text, and 10 come before 9.
   const by = `ORDER BY log_epoch ${direction}, "offset" ${direction}`;
   return `WITH mark AS MATERIALIZED (
   SELECT (SELECT next_offset FROM spillway.checkpoint WHERE log_epoch = $2 AND partition = $3) AS next_offset
@@ -54,7 +55,8 @@ UNION ALL SELECT ${IDENTITY}, i.log_epoch, i."offset"::text, i.id, NULL, NULL, N
   FROM unnest($9::text[]) AS wanted (id), LATERAL (
     SELECT e.log_epoch, e."offset", e.id FROM spillway.event e WHERE e.client_id = $1 AND e.id = wanted.id LIMIT 1) i
 UNION ALL (SELECT ${ROW}, log_epoch, "offset"::text, id, type, (extract(epoch FROM occurred_at) * 1000)::float8,
-  (extract(epoch FROM received_at) * 1000)::float8, data::text FROM sized WHERE coalesce(bytes, 0) < ${PAGE_BYTES_MAX} ${by})`;
+  (extract(epoch FROM received_at) * 1000)::float8, data::text FROM sized WHERE coalesce(bytes, 0) < ${PAGE_BYTES_MAX}
+  ORDER BY sized.log_epoch ${direction}, sized."offset" ${direction})`;
 }
 
 export const PAGE = {

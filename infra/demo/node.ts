@@ -1,0 +1,97 @@
+/** The node that the demo talks to: one that runs, or `npm start` started here for as long as the demo takes. */
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { type Child, endProcess, spawnGuarded } from "../process.ts";
+import type { Say } from "../server.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+/** The first start fetches Kafka. */
+const START_LIMIT_MS = 600_000;
+const READY_LIMIT_MS = 60_000;
+const STOP_LIMIT_MS = 90_000;
+const LOOK_MS = 250;
+
+export interface Node {
+  readonly url: string;
+  /** Stops what was started here. */
+  stop(): Promise<void>;
+}
+
+/**
+ * @param url undefined: the usual address, and one is started if none answers there
+ * @throws Error when nothing is ready in time, or when nothing answers at a given address
+ */
+export async function findNode(url: string | undefined, say: Say, signal: AbortSignal): Promise<Node> {
+  const usual = `http://127.0.0.1:${process.env["PORT"] || 3000}`;
+  const address = (url ?? usual).replace(/\/+$/, "");
+  const state = await missing(address);
+  if (state !== "no answer") {
+    await ready(address, READY_LIMIT_MS, () => undefined, say, signal);
+    return { url: address, stop: async () => undefined };
+  }
+  if (url !== undefined) throw new Error(`nothing answers at ${url}: is npm start running there?`);
+  say(`nothing answers at ${address}: starting Spillway for this demo (npm start)`);
+  const starting = { told: true };
+  const child = await spawnGuarded({
+    file: process.execPath,
+    args: ["infra/start.ts"],
+    cwd: ROOT,
+    output: (line) => {
+      if (starting.told) say(`  ${line}`);
+    },
+  });
+  const stop = async (): Promise<void> => {
+    say("stopping Spillway");
+    await endProcess(child, "SIGTERM", STOP_LIMIT_MS);
+  };
+  try {
+    await ready(
+      address,
+      START_LIMIT_MS,
+      () => endOf(child),
+      () => undefined,
+      signal,
+    );
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  starting.told = false;
+  return { url: address, stop };
+}
+
+const endOf = (child: Child): string | undefined => child.ended && `npm start ended with ${child.ended}; see above`;
+
+/** @param failed says why it never will be ready */
+async function ready(
+  url: string,
+  limitMs: number,
+  failed: () => string | undefined,
+  say: Say,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = performance.now() + limitMs;
+  let told: string | undefined;
+  for (;;) {
+    const what = await missing(url);
+    if (what === undefined) return;
+    if (what !== told) say(`waiting: ${what}`);
+    told = what;
+    const why = failed();
+    if (why !== undefined) throw new Error(why);
+    if (performance.now() > deadline) throw new Error(`${url} is not ready after ${limitMs / 1_000} s: ${what}`);
+    await delay(LOOK_MS, undefined, { signal });
+  }
+}
+
+/** Undefined when it is ready. */
+async function missing(url: string): Promise<string | undefined> {
+  try {
+    const answer = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(5_000) });
+    if (answer.ok) return undefined;
+    const state = (await answer.json()) as { readonly missing?: readonly string[] };
+    return state.missing?.join("; ") ?? `status ${answer.status}`;
+  } catch {
+    return "no answer";
+  }
+}

@@ -1,0 +1,128 @@
+/** Reads clients page by page: where they end, what they hold, how far they are saved. */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Client } from "./client.ts";
+import { add, Comparison, type Findings, noFindings, type Sent, type Shown } from "./compare.ts";
+
+/** Before the first event of all. */
+const BEGINNING = "0";
+const PAGE_EVENTS = 1_000;
+const PARALLEL = 8;
+const LOOK_MS = 500;
+
+interface Page {
+  readonly events: readonly Shown[];
+  readonly next: string;
+  readonly hasMore: boolean;
+  readonly savedThrough: string;
+}
+
+export interface ReadOrder {
+  readonly client: Client;
+  readonly run: string;
+  readonly signal: AbortSignal;
+  /** By clientId: its events in the order of sending. */
+  readonly sent: ReadonlyMap<string, readonly Sent[]>;
+  /** By clientId: the cursor before the run's first event. */
+  readonly starts: ReadonlyMap<string, string>;
+}
+
+export interface ReadFigures {
+  readonly findings: Findings;
+  readonly examples: readonly string[];
+  readonly saved: number;
+  readonly unsaved: number;
+  /** Requests that had to be repeated. */
+  readonly repeated: number;
+}
+
+/** The last cursor of every client that has one, "0" for the others. */
+export async function readStarts(
+  client: Client,
+  clientIds: Iterable<string>,
+  signal: AbortSignal,
+): Promise<Map<string, string>> {
+  const starts = new Map<string, string>();
+  await inParallel(clientIds, async (clientId) => {
+    const { events } = await page(client, { clientId, order: "desc", limit: "1" }, signal);
+    starts.set(clientId, events[0]?.cursor ?? BEGINNING);
+  });
+  return starts;
+}
+
+/** Compares every client with what was sent, one page in memory for each that is being read. */
+export async function readBack(order: ReadOrder, progress: (events: number) => void): Promise<ReadFigures> {
+  const { client, run, signal, sent, starts } = order;
+  const findings = noFindings();
+  const examples: string[] = [];
+  const counts = { saved: 0, unsaved: 0, repeated: 0 };
+  await inParallel(sent.keys(), async (clientId) => {
+    const comparison = new Comparison(run, sent.get(clientId) ?? []);
+    let after = starts.get(clientId) ?? BEGINNING;
+    for (let more = true; more; ) {
+      const wanted = { clientId, after, limit: String(PAGE_EVENTS) };
+      const { events, next, hasMore, savedThrough } = await page(client, wanted, signal, () => {
+        counts.repeated += 1;
+      });
+      const own = events.filter((event) => comparison.take(event));
+      const saved = own.filter(({ cursor }) => cursor <= savedThrough).length;
+      counts.saved += saved;
+      counts.unsaved += own.length - saved;
+      progress(counts.saved + counts.unsaved);
+      more = hasMore;
+      after = next;
+    }
+    add(findings, comparison.finish());
+    examples.push(...comparison.examples);
+  });
+  return { findings, examples, ...counts };
+}
+
+/**
+ * Waits until everything that was acknowledged is saved.
+ * @param limitMs without any progress
+ * @throws Error when saving stands still for so long
+ */
+export async function allSaved(
+  { client, sent, signal }: ReadOrder,
+  limitMs: number,
+  progress: (clients: number) => void,
+): Promise<void> {
+  const waiting = new Set(sent.keys());
+  let progressed = performance.now();
+  while (waiting.size > 0) {
+    const before = waiting.size;
+    await inParallel([...waiting], async (clientId) => {
+      const last = sent.get(clientId)?.at(-1)?.cursor ?? BEGINNING;
+      const { savedThrough } = await page(client, { clientId, order: "desc", limit: "1" }, signal);
+      if (savedThrough >= last) waiting.delete(clientId);
+    });
+    progress(sent.size - waiting.size);
+    if (waiting.size < before) progressed = performance.now();
+    else if (performance.now() - progressed > limitMs)
+      throw new Error(
+        `nothing was saved for ${limitMs / 1_000} s, and ${waiting.size} airports wait: does a sink run?`,
+      );
+    if (waiting.size > 0) await delay(LOOK_MS, undefined, { signal });
+  }
+}
+
+async function page(
+  client: Client,
+  query: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+  again: () => void = () => undefined,
+): Promise<Page> {
+  const answer = await client.insist(`/api/v1/events?${new URLSearchParams(query)}`, undefined, signal, again);
+  const savedThrough = answer.header("spillway-saved-through");
+  if (savedThrough === undefined) throw new Error("a page came without the header Spillway-Saved-Through");
+  return { ...(JSON.parse(answer.text) as Omit<Page, "savedThrough">), savedThrough };
+}
+
+/** A few at a time; the first failure ends all. */
+async function inParallel<T>(items: Iterable<T>, work: (item: T) => Promise<void>): Promise<void> {
+  const rest = items[Symbol.iterator]();
+  const worker = async (): Promise<void> => {
+    for (let next = rest.next(); !next.done; next = rest.next()) await work(next.value);
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, worker));
+}

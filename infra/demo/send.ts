@@ -1,0 +1,111 @@
+/**
+ * Sends events at a rate over several lanes. A client's events all go through one lane, which sends the next only when the
+ * last was acknowledged: so their order on the log is the order here, whatever must be sent again.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Client } from "./client.ts";
+import type { Sent } from "./compare.ts";
+
+export interface SendOrder {
+  readonly client: Client;
+  /** In the order of sending. */
+  readonly events: readonly Sent[];
+  /** Events a second. */
+  readonly rate: number;
+  readonly lanes: number;
+  readonly signal: AbortSignal;
+  /** Called after every acknowledgement. */
+  progress(acknowledged: number, resends: number): void;
+}
+
+export interface SendFigures {
+  readonly seconds: number;
+  /** From handing a request over until it was acknowledged, repetitions included; one for each request. */
+  readonly ackMs: readonly number[];
+  /** Requests that had to be sent again. */
+  readonly resends: number;
+}
+
+/** What is due goes in one array; that many at most. */
+const ARRAY_EVENTS_MAX = 500;
+
+/** @throws Refused when the node refuses an event for good; Error when it stays away for too long */
+export async function sendAll(order: SendOrder): Promise<SendFigures> {
+  const ackMs: number[] = [];
+  const figures = { acknowledged: 0, resends: 0 };
+  const begin = performance.now();
+  // The first lane that fails stops the others.
+  const failed = new AbortController();
+  const signal = AbortSignal.any([order.signal, failed.signal]);
+  const run = async (lane: readonly Due[]): Promise<void> => {
+    for (let next = 0; next < lane.length; ) {
+      const batch = await due(lane, next, begin, signal);
+      next += batch.length;
+      const asked = performance.now();
+      await deliver(order.client, batch, signal, () => {
+        figures.resends += 1;
+      });
+      ackMs.push(performance.now() - asked);
+      figures.acknowledged += batch.length;
+      order.progress(figures.acknowledged, figures.resends);
+    }
+  };
+  const lanes = divide(order).map((lane) => run(lane).catch((error: unknown) => failed.abort(error)));
+  await Promise.all(lanes);
+  signal.throwIfAborted();
+  return { seconds: (performance.now() - begin) / 1_000, ackMs, resends: figures.resends };
+}
+
+interface Due {
+  readonly sent: Sent;
+  /** After the beginning. */
+  readonly dueMs: number;
+}
+
+/** A client's events stay together; clients go to the lane that has fewest events so far. */
+function divide({ events, rate, lanes }: SendOrder): Due[][] {
+  const byClient = Map.groupBy(events.entries(), ([, { event }]) => event.clientId);
+  const divided: Due[][] = Array.from({ length: lanes }, () => []);
+  for (const own of [...byClient.values()].toSorted((a, b) => b.length - a.length)) {
+    const fewest = divided.reduce((least, lane) => (lane.length < least.length ? lane : least));
+    fewest.push(...own.map(([row, sent]) => ({ sent, dueMs: (row / rate) * 1_000 })));
+  }
+  return divided.map((lane) => lane.sort((a, b) => a.dueMs - b.dueMs));
+}
+
+/** Waits for the lane's next event, and takes what else is due by then. */
+async function due(lane: readonly Due[], from: number, begin: number, signal: AbortSignal): Promise<Sent[]> {
+  const waitMs = (lane[from]?.dueMs ?? 0) - (performance.now() - begin);
+  if (waitMs > 0) await delay(waitMs, undefined, { signal });
+  const now = Math.max(performance.now() - begin, lane[from]?.dueMs ?? 0);
+  const batch: Sent[] = [];
+  for (let at = from; batch.length < ARRAY_EVENTS_MAX; at++) {
+    const next = lane[at];
+    if (next === undefined || next.dueMs > now) break;
+    batch.push(next.sent);
+  }
+  return batch;
+}
+
+interface Receipt {
+  readonly id: string;
+  readonly cursor: string;
+}
+
+/** Alone as an object, several as an array; again with the same ids until they are acknowledged. */
+async function deliver(client: Client, batch: readonly Sent[], signal: AbortSignal, again: () => void): Promise<void> {
+  const [first] = batch;
+  const body = JSON.stringify(batch.length === 1 ? first?.event : batch.map(({ event }) => event));
+  const answer = await client.insist("/api/v1/events", body, signal, () => {
+    for (const sent of batch) sent.resent = true;
+    again();
+  });
+  const told = JSON.parse(answer.text) as Receipt | { readonly events: readonly Receipt[] };
+  const receipts = "events" in told ? told.events : [told];
+  for (const [at, sent] of batch.entries()) {
+    const receipt = receipts[at];
+    if (receipt?.id !== sent.event.id)
+      throw new Error(`event ${sent.event.id} was acknowledged as ${receipt?.id ?? "nothing"}`);
+    sent.cursor = receipt.cursor;
+  }
+}

@@ -67,9 +67,6 @@ export function* walk(node: Node): Generator<Node> {
     for (const child of Array.isArray(value) ? value : [value]) if (isNode(child)) yield* walk(child);
 }
 
-export const textOf = (source: Source, node: unknown): string =>
-  isNode(node) ? source.text.slice(node.start, node.end) : "";
-
 export function found(source: Source, at: number, what: string): Finding {
   return { path: source.path, line: source.text.slice(0, at).split("\n").length, what };
 }

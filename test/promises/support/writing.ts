@@ -70,15 +70,15 @@ export class Writing {
 
   /** Writes on and on, until `stop` is called; that resolves once everything begun is acknowledged. */
   keepOn(eventsMax: number): { stop(): Promise<void>; more(events: number, limitMs?: number): Promise<void> } {
-    let stopped = false;
+    const stopping = new AbortController();
     const writing = (async () => {
-      for (let written = 0; !stopped && written < eventsMax; written += 20) await this.write(20);
+      for (let written = 0; !stopping.signal.aborted && written < eventsMax; written += 20) await this.write(20);
     })();
     // Looked at in `stop`.
     writing.catch(() => undefined);
     return {
       stop: async () => {
-        stopped = true;
+        stopping.abort();
         await writing;
       },
       more: async (events, limitMs = 60_000) => {

@@ -27,10 +27,11 @@ describe("a parent killed with -9", () => {
     await queryOnce(first.url, "CREATE TABLE kept (x int)");
     const busy = queryOnce(first.url, "SELECT pg_sleep(600)").catch(() => "ended");
     await first.parent.kill();
-    await using second = (await startParent()).parent;
+    const second = await startParent();
     await until("the processes of the first are gone", () => !first.pids.some(isRunning));
     expect(await busy).toBe("ended");
     expect(await queryOnce(first.url, "SELECT count(*)::int AS n FROM kept")).toEqual([{ n: 0 }]);
-    await second.kill();
+    await second.parent.kill();
+    await until("those of the second are gone too", () => !second.pids.some(isRunning));
   });
 });

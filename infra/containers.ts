@@ -45,7 +45,7 @@ export async function containerKafka({ dataDir, advertisedPort }: KafkaOptions):
     },
     client,
   );
-  return Object.assign(server, { brokers: `127.0.0.1:${advertised}` });
+  return Object.assign(server, { brokers: `127.0.0.1:${advertised}`, ownPort: port });
 }
 
 /** Not yet started. @throws Missing when no container runtime answers */

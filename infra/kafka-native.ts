@@ -58,6 +58,7 @@ export async function nativeKafka(options: KafkaOptions): Promise<KafkaServer> {
   });
   return Object.defineProperties(server as KafkaServer, {
     brokers: { value: `127.0.0.1:${advertised}`, enumerable: true },
+    ownPort: { value: port, enumerable: true },
   });
 }
 

@@ -23,6 +23,8 @@ export interface Server {
 export interface KafkaServer extends Server {
   /** `host:port`, as KAFKA_BROKERS wants it. */
   readonly brokers: string;
+  /** The port it listens on, which differs from the one in `brokers` behind a proxy. Undefined for a given one. */
+  readonly ownPort?: number;
 }
 
 export interface PostgresServer extends Server {

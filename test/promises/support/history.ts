@@ -64,20 +64,24 @@ export type Entry = Append | Page | Live;
 
 export class History {
   readonly entries: Entry[] = [];
+  /** Acknowledged attempts of one event each, so far. */
+  acknowledgements = 0;
+  /** Attempts so far that ended without saying whether the event is stored. */
+  unknowns = 0;
   #ids = 0;
 
   add(...entries: Entry[]): void {
     this.entries.push(...entries);
+    for (const one of entries) {
+      if (one.f !== "append") continue;
+      if (one.type === "ok") this.acknowledgements++;
+      if (one.type === "info") this.unknowns++;
+    }
   }
 
   /** A number that nothing else in this history has. */
   newId(): number {
     return ++this.#ids;
-  }
-
-  /** Ids with at least one acknowledged attempt. */
-  get acknowledged(): Set<string> {
-    return new Set(this.entries.flatMap((one) => (one.f === "append" && one.type === "ok" ? [one.id] : [])));
   }
 }
 

@@ -1,6 +1,7 @@
 /** `npm run bench -- ingest|path [--rounds n] [--seconds n] [--json FILE]`: one question a file, figures that can be repeated. */
 import { parseArgs } from "node:util";
 import { benchIngest } from "./ingest.ts";
+import { benchPath } from "./path.ts";
 import { tell } from "./report.ts";
 import { startStack } from "./stack.ts";
 
@@ -29,7 +30,10 @@ async function main(): Promise<number> {
   process.once("SIGINT", stop).once("SIGTERM", stop);
   try {
     for (const line of stack.what) process.stderr.write(`${line}\n`);
-    const report = await benchIngest(stack, count(values.rounds, 5), count(values.seconds, 4));
+    const report =
+      question === "path"
+        ? await benchPath(stack, count(values.seconds, 20))
+        : await benchIngest(stack, count(values.rounds, 5), count(values.seconds, 4));
     tell(report, stack, values.json);
     return 0;
   } finally {

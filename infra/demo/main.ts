@@ -22,7 +22,8 @@ const USAGE = `npm run demo -- [--url http://127.0.0.1:3000] [--rate 2000] [--wa
 const LANES = 16;
 /** What was acknowledged is readable at once; a live frame may wait for a process that is coming back. */
 const LIVE_LIMIT_MS = 120_000;
-const SAVED_LIMIT_MS = 60_000;
+/** A sink that was killed is missed after its session timeout of 45 s; only then another takes its partitions. */
+const SAVED_LIMIT_MS = 120_000;
 
 const say: Say = (line) => void process.stdout.write(`${line}\n`);
 

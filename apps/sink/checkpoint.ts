@@ -111,14 +111,15 @@ export async function endFrozenOwners(
   frozenMs: number,
 ): Promise<number[]> {
   const rows = await pool.query<{ pid: number }>(
-    `WITH owner AS (
-       SELECT DISTINCT l.pid FROM spillway.checkpoint c
+    // Materialized: as a condition beside the others, the ending would be tried on every backend that the scan meets.
+    `WITH frozen AS MATERIALIZED (
+       SELECT DISTINCT a.pid FROM spillway.checkpoint c
          JOIN pg_locks l ON l.locktype = 'transactionid' AND l.transactionid = c.xmax AND l.granted
-        WHERE c.log_epoch = $1 AND c.partition = ANY ($2::int[])
+         JOIN pg_stat_activity a USING (pid)
+        WHERE c.log_epoch = $1 AND c.partition = ANY ($2::int[]) AND a.pid <> pg_backend_pid()
+          AND a.wait_event = 'ClientRead' AND a.xact_start < now() - $3 * interval '1 millisecond'
      )
-     SELECT a.pid FROM owner JOIN pg_stat_activity a USING (pid)
-      WHERE a.pid <> pg_backend_pid() AND a.wait_event = 'ClientRead'
-        AND a.xact_start < now() - $3 * interval '1 millisecond' AND pg_terminate_backend(a.pid)`,
+     SELECT pid, pg_terminate_backend(pid) FROM frozen`,
     [epoch, partitions, frozenMs],
     QUERY_TIMEOUT_MS,
   );

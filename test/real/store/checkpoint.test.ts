@@ -1,0 +1,155 @@
+/** The fence: of two owners one saves, none waits for ever, and a frozen one is ended. */
+import pg from "pg";
+import { beforeEach, expect, onTestFinished, test } from "vitest";
+import { systemClock } from "#lib/clock.ts";
+import { beginCheckpoints, endFrozenOwners, markCheckpoints, readCheckpoints } from "../../../apps/sink/checkpoint.ts";
+import { write } from "../../../apps/sink/write.ts";
+import { clientOf, recordOf, someEvent } from "../../support/records.ts";
+import { batchOf, EPOCH, freshStore, openPool, type Store } from "../../support/store.ts";
+import { until } from "../../support/until.ts";
+
+const PARTITIONS = 4;
+const clients = [0, 1, 2, 3].map((partition) => clientOf(partition, PARTITIONS));
+
+let store: Store;
+beforeEach(async () => {
+  store = await freshStore(PARTITIONS);
+  onTestFinished(() => store[Symbol.asyncDispose]());
+});
+
+const at = (partition: number, offset: number, id: string) =>
+  recordOf(someEvent({ clientId: clients[partition] ?? "", id }), BigInt(offset));
+
+/** A connection of its own that has moved partition 0's checkpoint in a transaction, and is now silent. */
+async function frozenOwner(copying: boolean, partition = 0): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: store.database.url, application_name: "spillway-sink" });
+  client.on("error", () => undefined);
+  await client.connect();
+  onTestFinished(() => client.end().catch(() => undefined));
+  await client.query("BEGIN");
+  await client.query("UPDATE spillway.checkpoint SET next_offset = next_offset + 1 WHERE partition = $1", [partition]);
+  if (copying) {
+    const query = { submit: (connection: pg.Connection) => connection.query("COPY spillway.event FROM STDIN") };
+    const started = new Promise<void>((resolve) => {
+      Object.assign(query, { handleCopyInResponse: () => resolve(), handleError: () => undefined });
+    });
+    client.query(query as unknown as pg.Submittable);
+    await started;
+  }
+  return client;
+}
+
+test("of writers that race from the same checkpoint exactly one saves, in each of many rounds", async () => {
+  const pools = [1, 2, 3].map(() => openPool(store.database.url));
+  onTestFinished(() => Promise.all(pools.map((pool) => pool.close())).then(() => undefined));
+  for (let round = 0; round < 25; round++) {
+    const batches = await Promise.all(
+      pools.map((_, n) =>
+        batchOf(PARTITIONS, { 0: [at(0, round, `${round}-${n}`)], 1: [at(1, round, `${round}-${n}`)] }),
+      ),
+    );
+    const written = await Promise.all(
+      pools.map((pool, n) => write(pool, EPOCH, batches[n] ?? { slices: [] }, "copy", systemClock)),
+    );
+    expect(written.map(({ kind }) => kind).sort()).toEqual(["fenced", "fenced", "written"]);
+  }
+  expect(await store.rows()).toHaveLength(50);
+  expect(await store.checkpoints()).toEqual(["0:25", "1:25", "2:0", "3:0"]);
+});
+
+test("owners of the same partitions in opposite order do not deadlock", async () => {
+  const pools = [1, 2].map(() => openPool(store.database.url));
+  onTestFinished(() => Promise.all(pools.map((pool) => pool.close())).then(() => undefined));
+  for (let round = 0; round < 25; round++) {
+    const some = { 0: [at(0, round, `${round}`)], 1: [at(1, round, `${round}`)], 2: [at(2, round, `${round}`)] };
+    const forward = await batchOf(PARTITIONS, some);
+    const backward = { slices: [...forward.slices].reverse() };
+    const written = await Promise.all([
+      write(pools[0] ?? store.pool, EPOCH, forward, "stage", systemClock),
+      write(pools[1] ?? store.pool, EPOCH, backward, "stage", systemClock),
+    ]);
+    expect(written.map(({ kind }) => kind).sort()).toEqual(["fenced", "written"]);
+  }
+});
+
+test("a checkpoint is begun once; whoever comes second changes nothing", async () => {
+  await beginCheckpoints(
+    store.pool,
+    2,
+    new Map([
+      [0, 7n],
+      [1, 9007199254740993n],
+    ]),
+  );
+  await beginCheckpoints(
+    store.pool,
+    2,
+    new Map([
+      [0, 99n],
+      [2, 1n],
+    ]),
+  );
+  const found = await readCheckpoints(store.pool, 2, [0, 1, 2, 3]);
+  expect([...found].map(([partition, { nextOffset, last }]) => [partition, nextOffset, last])).toEqual([
+    [0, 7n, null],
+    [1, 9007199254740993n, null],
+    [2, 1n, null],
+  ]);
+});
+
+test("marks tell where checkpoints stood; old ones are forgotten", async () => {
+  await store.database.query(
+    "INSERT INTO spillway.checkpoint_mark VALUES (1, 0, 5, now() - interval '4 days'), (1, 0, 6, now() - interval '1 day')",
+  );
+  await markCheckpoints(store.pool, EPOCH, [0, 2]);
+  const marks = await store.database.query(
+    "SELECT partition, next_offset::int AS next FROM spillway.checkpoint_mark ORDER BY partition, marked_at",
+  );
+  expect(marks).toEqual([
+    { partition: 0, next: 6 },
+    { partition: 0, next: 0 },
+    { partition: 2, next: 0 },
+  ]);
+});
+
+test("a gap without records moves the checkpoint and keeps the last record's hash", async () => {
+  await store.write(await batchOf(PARTITIONS, { 0: [at(0, 0, "a")] }));
+  const before = (await readCheckpoints(store.pool, EPOCH, [0])).get(0);
+  const [slice] = (await batchOf(PARTITIONS, { 0: [at(0, 1, "b")] })).slices;
+  if (!slice) throw new Error("no slice");
+  const gap = { ...slice, rows: [], taken: { ...slice.taken, records: [], expected: 1n, nextOffset: 4n } };
+  expect(await store.write({ slices: [gap] })).toMatchObject({ kind: "written", rows: 0 });
+  expect((await readCheckpoints(store.pool, EPOCH, [0])).get(0)).toEqual({ ...before, nextOffset: 4n });
+});
+
+test("an owner frozen in the middle of COPY is ended, and no other", async () => {
+  const frozen = await frozenOwner(true);
+  const elsewhere = await frozenOwner(true, 3);
+  const blocked = await store.write(await batchOf(PARTITIONS, { 0: [at(0, 0, "a")] })).catch((error: unknown) => error);
+  expect((blocked as { code: string }).code).toBe("55P03");
+  expect(await endFrozenOwners(store.pool, EPOCH, [0, 1, 2], 60_000)).toEqual([]);
+  const { processID } = frozen as unknown as { processID: number };
+  expect(await endFrozenOwners(store.pool, EPOCH, [0, 1, 2], 0)).toEqual([processID]);
+  await until("its lock is gone", async () => {
+    const written = await store.write(await batchOf(PARTITIONS, { 0: [at(0, 0, "a")] }));
+    return written.kind === "written";
+  });
+  const [other] = await store.database.query("SELECT 1 FROM pg_stat_activity WHERE pid = $1", [
+    (elsewhere as unknown as { processID: number }).processID,
+  ]);
+  expect(other).toBeDefined();
+});
+
+test("an owner that works is not ended, however long it takes", async () => {
+  const working = await frozenOwner(false);
+  const slow = working.query("SELECT pg_sleep(30)").catch(() => undefined);
+  await until("it works", async () => {
+    const sql = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'";
+    return (await store.database.query(sql, [(working as unknown as { processID: number }).processID])).length > 0;
+  });
+  expect(await endFrozenOwners(store.pool, EPOCH, [0], 0)).toEqual([]);
+  await store.database.query("SELECT pg_terminate_backend($1)", [
+    (working as unknown as { processID: number }).processID,
+  ]);
+  await slow;
+});

@@ -1,0 +1,61 @@
+/** The store's schema and its owner, made by every role at once. */
+import { expect, test } from "vitest";
+import { ensureIdentity, StoreBelongsElsewhere, verifyIdentity } from "#lib/postgres/identity.ts";
+import { migrate } from "#lib/postgres/migrate.ts";
+import { freshDatabase, queryOnce } from "../../support/postgres.ts";
+import { openPool } from "../../support/store.ts";
+
+test("roles that come at once bring the store up to date once", async () => {
+  await using database = await freshDatabase();
+  const pools = Array.from({ length: 6 }, () => openPool(database.url));
+  const applied = await Promise.all(pools.map((pool) => migrate(pool)));
+  expect(applied.filter((files) => files.length > 0)).toEqual([["0001_store.sql"]]);
+  expect(await database.query("SELECT name FROM spillway.migration")).toEqual([{ name: "0001_store.sql" }]);
+  expect(await Promise.all(pools.map((pool) => migrate(pool)))).toEqual(pools.map(() => []));
+  await Promise.all(pools.map((pool) => pool.close()));
+});
+
+test("a store that is up to date needs no right to create anything", async () => {
+  await using database = await freshDatabase();
+  const owner = openPool(database.url);
+  await migrate(owner);
+  await owner.close();
+  const role = `reader_${new URL(database.url).pathname.slice(1)}`;
+  await database.query(`CREATE ROLE ${role} LOGIN PASSWORD 'secret'`);
+  await database.query(`GRANT USAGE ON SCHEMA spillway TO ${role}`);
+  await database.query(`GRANT SELECT ON ALL TABLES IN SCHEMA spillway TO ${role}`);
+  const url = new URL(database.url);
+  url.username = role;
+  url.password = "secret";
+  const reader = openPool(url.href);
+  // A newer build's file beside ours: it is theirs to know.
+  await database.query("INSERT INTO spillway.migration (name) VALUES ('9999_newer.sql')");
+  expect(await migrate(reader)).toEqual([]);
+  await reader.close();
+  await queryOnce(database.url, `DROP OWNED BY ${role}`);
+  await queryOnce(database.url, `DROP ROLE ${role}`);
+});
+
+test("a database keeps the identity of its log, by epoch, and refuses another", async () => {
+  await using database = await freshDatabase();
+  const pool = openPool(database.url, 4);
+  await migrate(pool);
+  const first = { epoch: 1, topic: "a", partitions: 12 };
+  const second = { epoch: 2, topic: "b", partitions: 24 };
+  await Promise.all([1, 2, 3, 4].map(() => ensureIdentity(pool, [first])));
+  await ensureIdentity(pool, [first, second]);
+  await verifyIdentity(pool, [first]);
+  for (const other of [
+    [{ ...first, topic: "x" }],
+    [{ ...first, partitions: 13 }],
+    [first, { ...second, topic: "a" }],
+  ]) {
+    await expect(ensureIdentity(pool, other)).rejects.toThrow(StoreBelongsElsewhere);
+    await expect(verifyIdentity(pool, other)).rejects.toThrow(/Point DATABASE_URL or SPILLWAY_TOPIC/);
+  }
+  expect(await database.query("SELECT topic, partitions FROM spillway.log_identity ORDER BY log_epoch")).toEqual([
+    { topic: "a", partitions: 12 },
+    { topic: "b", partitions: 24 },
+  ]);
+  await pool.close();
+});

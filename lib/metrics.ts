@@ -57,7 +57,7 @@ const TABLE = {
   queryTailBytes: gauge("query_tail_bytes", "Bytes of unsaved records held by this node."),
   queryReadTo: gauge("query_read_to", "First offset that this node has not read, by partition.", "partition"),
   queryBarrierMs: histogram("query_barrier_ms", "Wait until this node had read as far as the log, in ms."),
-  queryPages: counter("query_pages_total", "Pages answered, by source: rows, tail or both.", "source"),
+  queryPages: counter("query_pages_total", "Pages answered, by view.", "view"),
   queryUncheckedEvents: counter(
     "query_unchecked_events_total",
     "Events shown while the database was away, without asking it whether they are copies of saved ones.",

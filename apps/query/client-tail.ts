@@ -14,6 +14,8 @@ export interface TailEvent {
   readonly occurredAtMs: number;
   /** As every answer shows it. */
   readonly json: string;
+  /** An estimate of what it costs in memory. */
+  readonly bytes: number;
   /** The nearest earlier record with the same identity that the tail held when this one came; -1n without one. */
   readonly previous: bigint;
   /**
@@ -52,10 +54,16 @@ export class Queue {
 
 /** One client's part of a partition. */
 export class ClientTail extends Queue {
+  readonly clientId: string;
   readonly latest = new Map<string, bigint>();
   followers = 0;
   /** Events of this client that left, or were never held, lie at or below it. Kept up only while it has followers. */
   goneThrough = -1n;
+
+  constructor(clientId: string) {
+    super();
+    this.clientId = clientId;
+  }
 
   clear(): void {
     this.array = [];

@@ -185,7 +185,7 @@ export class Reader {
 
   #merged(order: ClientOrder, query: PageQuery, sources: readonly Source[], covered: bigint): Merged {
     const { queryPages } = this.#parts.metrics;
-    queryPages.inc({ source: query.view });
+    queryPages.inc({ view: query.view });
     return assemble(sources, query.limit, PAGE_BYTES_MAX, endOf(order, query, covered));
   }
 

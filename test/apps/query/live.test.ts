@@ -49,7 +49,7 @@ class Scene {
         for (const event of step.events) event.verdict = "asked";
         this.#asked.push(...step.events);
         return "asked";
-      default:
+      case "wait":
         return "waits";
     }
   }

@@ -151,11 +151,11 @@ function viewOf(model: Model, clientId: string, view: PageQuery["view"], checkpo
 
 /** The node goes on reading the log while the read is under way. */
 async function whileFollowing<T>(node: Node, read: Promise<T>): Promise<T> {
-  let done = false;
+  const state = { done: false };
   const ended = read.finally(() => {
-    done = true;
+    state.done = true;
   });
-  while (!done) {
+  while (!state.done) {
     node.follow();
     await settle();
   }

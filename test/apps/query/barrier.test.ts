@@ -1,0 +1,74 @@
+import { expect, test } from "vitest";
+import { LogError } from "#lib/kafka/ports.ts";
+import { Barrier } from "../../../apps/query/barrier.ts";
+import { ManualClock } from "./model.ts";
+
+/** A log whose rounds are answered by hand. */
+function scene() {
+  const rounds: PromiseWithResolvers<ReadonlyMap<number, bigint>>[] = [];
+  const clock = new ManualClock();
+  const barrier = new Barrier(() => {
+    const round = Promise.withResolvers<ReadonlyMap<number, bigint>>();
+    rounds.push(round);
+    return round.promise;
+  }, clock);
+  const answer = async (nth: number, mark: bigint): Promise<void> => {
+    rounds[nth]?.resolve(new Map([[0, mark]]));
+    await settle();
+  };
+  return { rounds, clock, barrier, answer };
+}
+
+const settle = async (): Promise<void> => {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+};
+
+test("a read joins only a round that starts after it arrived, and a crowd shares one", async () => {
+  const { rounds, barrier, answer, clock } = scene();
+  const first = barrier.mark(0, 1_000);
+  const crowd = Array.from({ length: 1_000 }, () => barrier.mark(0, 1_000));
+  expect(rounds).toHaveLength(1);
+  await answer(0, 5n);
+  expect(await first).toBe(5n);
+  expect(rounds).toHaveLength(2);
+  const late = barrier.mark(0, 1_000);
+  await answer(1, 6n);
+  expect(new Set(await Promise.all(crowd))).toEqual(new Set([6n]));
+  await answer(2, 7n);
+  expect(await late).toBe(7n);
+  expect(clock.timers).toBe(0);
+});
+
+test("a failed round is tried again until the deadline, and no longer", async () => {
+  const { rounds, barrier, answer, clock } = scene();
+  const read = barrier.mark(0, 1_000);
+  rounds[0]?.reject(new LogError("retriable", "leader not available"));
+  await settle();
+  clock.advance(50);
+  await settle();
+  await answer(1, 3n);
+  expect(await read).toBe(3n);
+  const doomed = barrier.mark(0, clock.elapsed() + 40);
+  rounds[2]?.reject(new LogError("retriable", "leader not available"));
+  await expect(doomed).rejects.toThrow("leader not available");
+});
+
+test("a silent log ends the wait at the deadline; those who come later ask anew", async () => {
+  const { rounds, barrier, clock, answer } = scene();
+  const read = barrier.mark(0, 100);
+  clock.advance(100);
+  await expect(read).rejects.toThrow("did not answer in time");
+  const patient = barrier.mark(0, 1_000);
+  expect(rounds).toHaveLength(1);
+  await answer(0, 1n);
+  await answer(1, 2n);
+  expect(await patient).toBe(2n);
+  expect(clock.timers).toBe(0);
+});
+
+test("a partition that the answer leaves out is no mark", async () => {
+  const { barrier, rounds } = scene();
+  const read = barrier.mark(7, 10);
+  rounds[0]?.resolve(new Map([[0, 1n]]));
+  await expect(read).rejects.toThrow("partition 7");
+});

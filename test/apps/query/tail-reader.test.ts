@@ -1,0 +1,165 @@
+import { expect, test } from "vitest";
+import { RecordDecoder } from "#lib/decode.ts";
+import { type FetchedRecords, LogError, OffsetOutOfRange, type PartitionReader } from "#lib/kafka/ports.ts";
+import { createMetrics } from "#lib/metrics.ts";
+import { Tail } from "../../../apps/query/tail.ts";
+import { TailReader } from "../../../apps/query/tail-reader.ts";
+import { fetched, rawRecord, recordOf, silentLog, someEvent } from "../../support/records.ts";
+import { ManualClock } from "./model.ts";
+
+type Fetch = PartitionReader["fetch"];
+
+const settle = async (): Promise<void> => {
+  for (let i = 0; i < 100; i++) await Promise.resolve();
+};
+
+/** A log of one partition whose fetches are answered by hand. */
+function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail) => boolean } = {}) {
+  const asked: { wanted: bigint | undefined; answer: PromiseWithResolvers<readonly FetchedRecords[]> }[] = [];
+  const clock = new ManualClock();
+  const metrics = createMetrics();
+  const { start = 0n, bytesMax = 1 << 30 } = given;
+  const tail = new Tail({ bytesMax, log: silentLog, clock, metrics }, new Map([[0, { start, logStart: start }]]));
+  const fetch: Fetch = ({ offsets }) => {
+    const answer = Promise.withResolvers<readonly FetchedRecords[]>();
+    asked.push({ wanted: offsets.get(0), answer });
+    return answer.promise;
+  };
+  const tailReader = new TailReader({
+    identity: { epoch: 1, topic: "t", partitions: 1 },
+    reader: { fetch, highWatermarks: () => Promise.resolve(new Map()), close: () => Promise.resolve() },
+    decoder: new RecordDecoder(1, () => Promise.resolve(undefined)),
+    tail,
+    refresh: async () => given.refresh?.(tail) ?? false,
+    log: silentLog,
+    clock,
+  });
+  const stop = new AbortController();
+  const ended = tailReader.run(stop.signal);
+  ended.catch(() => undefined);
+  const give = async (nth: number, ...records: FetchedRecords["records"][number][]): Promise<void> => {
+    asked[nth]?.answer.resolve([fetched(0, records)]);
+    await settle();
+  };
+  const fail = async (nth: number, error: Error): Promise<void> => {
+    asked[nth]?.answer.reject(error);
+    await settle();
+  };
+  return { asked, clock, tail, tailReader, ended, give, fail };
+}
+
+const record = (offset: bigint) => recordOf(someEvent({ id: `id-${offset}` }), offset);
+const heldIds = (tail: Tail): string[] => {
+  const { array, from, to } = tail.partition(0).pin("client");
+  return array.slice(from, to).map(({ id }) => id);
+};
+
+test("events are taken, records that are none are passed over, and reading goes on behind them", async () => {
+  const { asked, tail, tailReader, give } = scene();
+  const waiting = tail.reached(0, 3n, 1_000);
+  await give(0, record(0n), rawRecord(1n, "client", "junk"), record(2n));
+  expect(heldIds(tail)).toEqual(["id-0", "id-2"]);
+  expect(await waiting).toBe(true);
+  expect(asked[1]?.wanted).toBe(3n);
+  expect(tailReader.reachable).toBe(true);
+  expect(tail.status()).toMatchObject({ caughtUp: true, readRecords: 3n, ofRecords: 3n });
+});
+
+test("what was fetched before the partition began anew is left out", async () => {
+  const { asked, tail, give, clock } = scene({ start: 10n });
+  await give(0, record(10n));
+  tail.observe(0, 4n, 10n);
+  await give(1, record(11n));
+  expect(heldIds(tail)).toEqual([]);
+  expect(asked[2]?.wanted).toBe(4n);
+  expect(clock.timers).toBe(0);
+});
+
+test("an unreachable log is asked again after a growing pause", async () => {
+  const { asked, tailReader, clock, give, fail } = scene();
+  await give(0, record(0n));
+  await fail(1, new LogError("retriable", "no broker"));
+  expect([tailReader.reachable, asked.length]).toEqual([false, 2]);
+  clock.advance(75);
+  await settle();
+  await fail(2, new LogError("retriable", "no broker"));
+  clock.advance(75);
+  await settle();
+  expect(asked).toHaveLength(3);
+  clock.advance(75);
+  await settle();
+  await give(3, record(1n));
+  expect(tailReader.reachable).toBe(true);
+});
+
+const outOfRange = (wanted: bigint, low: bigint, high: bigint): OffsetOutOfRange =>
+  new OffsetOutOfRange("t", 0, wanted, { low, high });
+
+test("below the log's start, the tail goes on at the checkpoint when that is at or above it", async () => {
+  const refresh = (tail: Tail): boolean => {
+    tail.observe(0, 60n, 0n);
+    return true;
+  };
+  const { asked, clock, fail } = scene({ refresh });
+  await fail(0, outOfRange(0n, 50n, 100n));
+  clock.advance(1_000);
+  await settle();
+  expect(asked[1]?.wanted).toBe(60n);
+});
+
+test("unsaved records that are gone from the log stop the node with both offsets", async () => {
+  const refresh = (tail: Tail): boolean => {
+    tail.observe(0, 40n, 0n);
+    return true;
+  };
+  const { ended, fail } = scene({ refresh });
+  await fail(0, outOfRange(0n, 50n, 100n));
+  await expect(ended).rejects.toThrow("offset 0 is wanted, but the log holds 50 to 100");
+});
+
+test("a log that ends below the tail was cut or recreated: the node stops", async () => {
+  const { ended, fail } = scene({ start: 500n });
+  await fail(0, outOfRange(500n, 0n, 100n));
+  await expect(ended).rejects.toThrow("recreated or cut");
+});
+
+test("while the database is away, it is not decided whether what is gone was saved", async () => {
+  const { asked, clock, fail, tailReader } = scene();
+  await fail(0, outOfRange(0n, 50n, 100n));
+  clock.advance(1_000);
+  await settle();
+  expect(asked).toHaveLength(2);
+  expect(tailReader.reachable).toBe(false);
+});
+
+test("a full tail reads no further until something is saved, and says so", async () => {
+  const { asked, tail, clock, give } = scene({ bytesMax: 1 });
+  await give(0, record(0n), record(1n));
+  clock.advance(50);
+  await settle();
+  expect([asked.length, tail.full, tail.status().full]).toEqual([1, true, true]);
+  const late = tail.reached(0, 3n, clock.elapsed() + 100);
+  tail.observe(0, 2n, 0n);
+  expect(tail.partition(0).records).toBe(0);
+  clock.advance(50);
+  await settle();
+  expect(asked[1]?.wanted).toBe(2n);
+  await give(1, record(2n));
+  expect(await late).toBe(true);
+});
+
+test("what is saved stays a second longer, and a late answer of the database takes nothing back", async () => {
+  const { tail, clock, give } = scene();
+  await give(0, record(0n), record(1n), record(2n), record(3n));
+  tail.observe(0, 2n, 0n);
+  tail.observe(0, 3n, 0n);
+  expect(tail.partition(0).start).toBe(0n);
+  clock.advance(1_000);
+  tail.observe(0, 4n, 0n);
+  expect(heldIds(tail)).toEqual(["id-2", "id-3"]);
+  // Asked before the tail had moved on.
+  tail.observe(0, 1n, 0n);
+  expect(tail.partition(0).start).toBe(2n);
+  tail.observe(0, 1n, 2n);
+  expect([tail.partition(0).start, tail.partition(0).next]).toEqual([1n, 1n]);
+});

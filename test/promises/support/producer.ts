@@ -23,6 +23,8 @@ export interface Node {
 }
 
 export class Producer {
+  /** Requests that were sent and not answered yet. */
+  inFlight = 0;
   readonly #history: History;
   readonly #headers: Readonly<Record<string, string>>;
 
@@ -35,7 +37,9 @@ export class Producer {
   async append(node: Node, events: readonly NewEvent[]): Promise<Answered> {
     const body = JSON.stringify(events.length === 1 ? events[0] : events);
     const tInv = now();
+    this.inFlight++;
     const answered = await this.#post(node.url, body);
+    this.inFlight--;
     const tRet = now();
     const request = this.#history.newId();
     const entries = events.map((event, index): Append => {

@@ -1,4 +1,5 @@
 /** What producers and readers do in most tests: several at once, some clients hot, some requests sent twice. Seeded. */
+import { setTimeout as rest } from "node:timers/promises";
 import { until } from "../../support/until.ts";
 import type { NewEvent } from "./content.ts";
 import type { History } from "./history.ts";
@@ -50,8 +51,12 @@ export class EventMaker {
 export interface Load {
   readonly nodes: readonly Node[];
   readonly clients: readonly string[];
-  /** Requests altogether. */
+  /** Requests altogether; with `during`, at least. */
   readonly requests: number;
+  /** Goes on until this has settled too. */
+  readonly during?: Promise<unknown>;
+  /** Each producer rests so long between two requests: what is under test shall work, not be drowned. Default 0. */
+  readonly pauseMs?: number;
   /** Producers at once; each sends its next request when the last one is acknowledged. */
   readonly producers?: number;
   /** Most events of one request. */
@@ -71,11 +76,16 @@ export interface Load {
 export async function produce(producer: Producer, load: Load): Promise<void> {
   const { nodes, clients, producers = 4, eventsMax = 4, resends = 0.05, name = "p" } = load;
   let left = load.requests;
+  let goesOn = load.during !== undefined;
+  const stop = (): void => {
+    goesOn = false;
+  };
+  load.during?.then(stop, stop);
   const work = async (worker: number): Promise<void> => {
     const random = seeded(load.seed + worker);
     const pick = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)] as T;
     const maker = new EventMaker(`${name}${worker}`);
-    while (left-- > 0) {
+    while (left-- > 0 || goesOn) {
       const clientId = pick(clients);
       const events = Array.from({ length: 1 + Math.floor(random() * eventsMax) }, () => maker.make(clientId));
       // In turn from a random one: a node that is down does not hold the producer up.
@@ -84,6 +94,7 @@ export async function produce(producer: Producer, load: Load): Promise<void> {
       const { cursors } = await producer.deliver(turn, events);
       if (random() < resends) await producer.deliver(pick(nodes), events);
       await load.afterEach?.(events, cursors);
+      if (load.pauseMs) await rest(load.pauseMs);
     }
   };
   await Promise.all(Array.from({ length: producers }, (_, worker) => work(worker)));

@@ -204,7 +204,8 @@ export class Publisher {
     const now = this.#parts.clock.elapsed();
     let first = 0;
     for (let request = this.#requests[first]; request !== undefined; request = this.#requests[++first]) {
-      if (!request.settled && request.deadlineMs > now) break;
+      if (request.settled) continue;
+      if (request.deadlineMs > now) break;
       const stored = request.handed ? "unknown" : "no";
       request.fail(new NotAcknowledged("log-unreachable", stored, "the log did not acknowledge in time"));
     }

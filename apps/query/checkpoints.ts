@@ -14,6 +14,29 @@ const IDLE_MS = 5_000;
 /** A poll is one small statement. */
 const TIMEOUT_MS = 2_000;
 
+/**
+ * All checkpoints, and tables that are up to date. The first question is the small one, so that a database that takes
+ * connections and is silent is found out soon.
+ * @param prepare brings the tables up to date; null: they are
+ * @throws whatever the pool gives
+ */
+export async function askCheckpoints(
+  rows: Pick<Rows, "checkpoints">,
+  epoch: number,
+  prepare: (() => Promise<unknown>) | null,
+): Promise<ReadonlyMap<number, bigint>> {
+  try {
+    const found = await rows.checkpoints(epoch, TIMEOUT_MS);
+    await prepare?.();
+    return found;
+  } catch (error) {
+    // No such schema or table.
+    if (prepare === null || classify(error) !== "bug") throw error;
+    await prepare();
+    return rows.checkpoints(epoch, TIMEOUT_MS);
+  }
+}
+
 export class Checkpoints {
   readonly name = "checkpoint poll";
   readonly #epoch: number;
@@ -80,9 +103,8 @@ export class Checkpoints {
       (partition) => [partition, this.#tail.partition(partition).start] as const,
     );
     try {
-      await this.#prepare?.();
+      const found = await askCheckpoints(this.#rows, this.#epoch, this.#prepare);
       this.#prepare = null;
-      const found = await this.#rows.checkpoints(this.#epoch, TIMEOUT_MS);
       if (this.#away) this.#log.info("database reached");
       this.#away = false;
       for (const [partition, startBefore] of starts) this.observe(partition, found.get(partition) ?? null, startBefore);

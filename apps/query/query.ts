@@ -11,7 +11,7 @@ import { Pool } from "#lib/postgres/pool.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { Barrier } from "./barrier.ts";
-import { Checkpoints } from "./checkpoints.ts";
+import { askCheckpoints, Checkpoints } from "./checkpoints.ts";
 import type { querySettings } from "./config.ts";
 import { Followers } from "./followers.ts";
 import { ClientOrder, type Epochs, type Place } from "./places.ts";
@@ -198,8 +198,7 @@ export class Query implements Task {
   /** The database's word; without it the control topic's, which may be old and then only makes the tail longer. */
   async #knownCheckpoints({ identity, control }: ConnectedLog, rows: Rows): Promise<ReadonlyMap<number, bigint>> {
     try {
-      await migrate(this.#pool);
-      return await rows.checkpoints(identity.epoch, CONNECT_TIMEOUT_MS);
+      return await askCheckpoints(rows, identity.epoch, () => migrate(this.#pool));
     } catch (error) {
       this.#surroundings.log.warn("database not reached yet", { error: (error as Error).message });
     }

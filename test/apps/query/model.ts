@@ -72,7 +72,7 @@ export class ManualClock implements Clock {
 export const CLIENTS = ["a", "b", "c"] as const;
 export const TYPES = ["x", "y"] as const;
 /** One partition an epoch, so that every client is in it. */
-export const EPOCHS: Epochs = {
+const EPOCHS: Epochs = {
   epoch: 2,
   partitions: new Map([
     [1, 1],

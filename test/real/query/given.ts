@@ -12,7 +12,7 @@ import { type Database, freshDatabase } from "../../support/postgres.ts";
 import { type App, startApp } from "../../support/process.ts";
 import { silentLog } from "../../support/records.ts";
 
-export const PARTITIONS = 2;
+const PARTITIONS = 2;
 
 /** An event on the log. */
 export interface Placed {

@@ -127,6 +127,9 @@ async function main(): Promise<number> {
     const { clean, lines } = verdict(await demo(node.url, options, stop.signal));
     for (const line of lines) say(line);
     return clean ? 0 : 1;
+  } catch (error) {
+    // What was under way fails in its own words; the person who pressed Ctrl-C knows why.
+    throw stop.signal.aborted ? stop.signal.reason : error;
   } finally {
     await node.stop();
   }

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Child, endProcess, spawnGuarded } from "../process.ts";
+import { readable } from "../readable.ts";
 import type { Say } from "../server.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -37,7 +38,7 @@ export async function findNode(url: string | undefined, say: Say, signal: AbortS
     args: ["infra/start.ts"],
     cwd: ROOT,
     output: (line) => {
-      if (starting.told) say(`  ${line}`);
+      if (starting.told) say(`  ${process.stdout.isTTY ? readable(line) : line}`);
     },
   });
   const stop = async (): Promise<void> => {

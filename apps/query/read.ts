@@ -53,6 +53,8 @@ export interface ReaderParts {
 
 /** A read begins again when its checkpoint has gone back; more often than this in one read is a database in trouble. */
 const ATTEMPTS_MAX = 10;
+/** A page that needs no rows waits no longer to learn of copies; live events wait for 250 ms. */
+const LOOK_UP_MS_MAX = 1_000;
 /** A reader of saved rows waits for its event in steps of this. */
 const SAVED_POLL_MS = 100;
 
@@ -110,12 +112,22 @@ export class Reader {
 
   /** Null: what the database showed does not fit this pin; pin anew. */
   async #attempt(reading: Reading, pin: Pin, mark: bigint): Promise<Page | null> {
+    const { checkpoints } = this.#parts;
+    if (checkpoints.away) return this.#withoutRows(reading, pin);
+    try {
+      return await this.#withRows(reading, pin, mark);
+    } catch (error) {
+      if (!checkpoints.failed(error) && !PASSING.has(classify(error))) throw error;
+      return this.#withoutRows(reading, pin, error);
+    }
+  }
+
+  async #withRows(reading: Reading, pin: Pin, mark: bigint): Promise<Page | null> {
     const { order, query } = reading;
     const { checkpoints, tail } = this.#parts;
     const found = candidates(pin, order.epoch, query);
-    let saved: Saved | null = null;
-    if (!checkpoints.away) saved = await this.#orAway(this.#rows(reading, found.events, query.view === "merged"));
-    if (saved === null) return this.#withoutRows(reading, pin);
+    const lookUp = isInTail(reading, pin) ? { ...reading, untilMs: this.#soon(reading) } : reading;
+    const saved = await this.#rows(lookUp, found.events, query.view === "merged");
     checkpoints.observe(order.partition, saved.nextOffset, pin.start);
     const nextOffset = saved.nextOffset ?? 0n;
     const from = saved.nextOffset ?? tail.logStart(order.partition);
@@ -123,23 +135,22 @@ export class Reader {
     if (from < pin.start || covered < mark) return null;
     const rows = query.view === "merged" ? [saved.rows] : [];
     const rest = { found, unsavedFrom: nextOffset, places: saved.places, taken: taken(query, rows) };
-    const more = await tailHalf({ order, query, pin }, rest, (events) => this.#rows(reading, events, false));
+    const more = await tailHalf({ order, query, pin }, rest, (events) => this.#rows(lookUp, events, false));
     if (more === null) return null;
     const sources = query.order === "asc" ? [...rows, more] : [more, ...rows];
     return this.#page(reading, sources, covered, saved.nextOffset);
   }
 
   /** The database is away: all that is needed must be in the tail. */
-  #withoutRows({ order, query }: Reading, pin: Pin): Page {
+  #withoutRows(reading: Reading, pin: Pin, cause?: unknown): Page {
+    const { order, query } = reading;
     const { checkpoints, metrics } = this.#parts;
     const known = checkpoints.known(order.partition);
     const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
     const found = candidates(pin, order.epoch, query);
     const source = tailSource(found, order.epoch, query.order, unsavedFrom, new Map());
     const merged = this.#merged(order, query, [source], pin.next);
-    const inTail = comparePlaces(query.after, { epoch: order.epoch, offset: pin.start - 1n }) >= 0;
-    const needsRows = query.view === "merged" && !inTail && (query.order === "asc" || !merged.hasMore);
-    if (needsRows) throw storeUnreachable();
+    if (!isInTail(reading, pin) && (query.order === "asc" || !merged.hasMore)) throw storeUnreachable(cause);
     metrics.queryUncheckedEvents.inc(merged.events.length);
     return { ...merged, savedThrough: savedThrough(order, known) };
   }
@@ -160,6 +171,11 @@ export class Reader {
         throw new ProblemError(problem("behind", "The event of atLeast is not saved yet: read without view=saved."));
       await clock.sleep(SAVED_POLL_MS);
     }
+  }
+
+  /** Where the tail has it all, the database is only asked for copies: it may be slow, but does not hold the answer up. */
+  #soon({ untilMs }: Reading): number {
+    return Math.min(untilMs, this.#parts.clock.elapsed() + LOOK_UP_MS_MAX);
   }
 
   #rows({ order, query, untilMs }: Reading, events: Parameters<Rows["page"]>[2], withRows: boolean): Promise<Saved> {
@@ -195,6 +211,10 @@ export class Reader {
     return new ProblemError(problem("behind", detail));
   }
 }
+
+/** Whether this page needs nothing but the tail. */
+const isInTail = ({ order, query }: Reading, { start }: Pin): boolean =>
+  query.view === "unsaved" || comparePlaces(query.after, { epoch: order.epoch, offset: start - 1n }) >= 0;
 
 const PASSING: ReadonlySet<string> = new Set(["down", "overload", "lock", "space"]);
 

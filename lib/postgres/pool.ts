@@ -4,6 +4,7 @@ import pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
+import { cancelStatement } from "./cancel.ts";
 
 export interface PoolSettings {
   /** postgres://… ; TLS as its `sslmode` says */
@@ -69,19 +70,18 @@ export class Pool {
     return { total: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount };
   }
 
-  /** One statement. After `timeoutMs` it is given up and its connection closed. */
+  /** One statement. After `timeoutMs` it is given up, ended on the server, and its connection closed. */
   async query<R extends Row>(text: string, values: readonly unknown[], timeoutMs: number): Promise<R[]> {
     const client = await this.#pool.connect();
-    let broken = true;
     try {
       const result = await client.query<R>(timed({ text, values: [...values] }, timeoutMs));
-      broken = false;
+      client.release();
       return result.rows;
     } catch (error) {
-      broken = !isServerAnswer(error);
+      // Only then is its place in the pool free: a backend that lives on would be one connection too many.
+      if (isGivenUp(error)) void cancelStatement(client, this.#clock).then(() => client.release(true));
+      else client.release(!isServerAnswer(error));
       throw error;
-    } finally {
-      client.release(broken);
     }
   }
 
@@ -159,6 +159,9 @@ async function rolledBack(client: pg.PoolClient, giveUpMs: number): Promise<bool
 /** Errors with a SQLSTATE of five characters came from the server, on a connection that works. */
 const isServerAnswer = (error: unknown): boolean =>
   error instanceof pg.DatabaseError && !(error.code ?? "").startsWith("57P") && error.severity !== "FATAL";
+
+/** node-postgres' own error for a `query_timeout`. */
+const isGivenUp = (error: unknown): boolean => error instanceof Error && error.message === "Query read timeout";
 
 /** node-postgres takes `query_timeout` per query, though its types do not say so. */
 const timed = (query: pg.QueryConfig, timeoutMs: number): pg.QueryConfig =>

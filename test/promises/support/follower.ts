@@ -30,6 +30,7 @@ export class Follower {
   /** Where to resume; undefined before the first cursor. */
   cursor: string | undefined;
   connections = 0;
+  readonly clientId: string;
   /** How the last connection ended; null while it is open. */
   closeCode: number | null = null;
   readonly #options: FollowerOptions;
@@ -41,6 +42,7 @@ export class Follower {
 
   constructor(options: FollowerOptions) {
     this.#options = options;
+    this.clientId = options.clientId;
     this.cursor = options.after;
     this.#began = options.after;
   }

@@ -1,0 +1,113 @@
+/**
+ * Promise: a read begun after a 201 shows the event, on any node; what cannot be proved in time is 503, never a short list.
+ * Attack: reads on the other node right after each 201, while nothing is saved, in the middle of saves, while the tables
+ * are locked, while the checkpoint runs, after a node was frozen, and with the log out of reach.
+ */
+import { expect, test } from "vitest";
+import { until } from "../support/until.ts";
+import type { NewEvent } from "./support/content.ts";
+import { holdTransaction, proxiedKafka } from "./support/faults.ts";
+import { type Spillway, startSpillway } from "./support/spillway.ts";
+import { readCheckpoints } from "./support/truth.ts";
+import { acknowledges, EventMaker, newSeed, produce, seeded } from "./support/workload.ts";
+
+const CLIENTS = ["hot-1", "hot-2", ...Array.from({ length: 8 }, (_, n) => `cold-${n}`)];
+
+/** Reads what was just acknowledged, each time in another way and on another node. */
+function readBack(
+  spillway: Spillway,
+  seed: number,
+): (events: readonly NewEvent[], cursors: readonly string[]) => Promise<void> {
+  const random = seeded(seed);
+  let turn = 0;
+  return async (events, cursors) => {
+    const { reader, queries } = spillway;
+    const node = queries[turn++ % queries.length];
+    const [clientId, last] = [events[0]?.clientId, cursors.at(-1)];
+    if (node === undefined || clientId === undefined || last === undefined) throw new Error("nothing to read back");
+    const limit = 1 + Math.floor(random() * 200);
+    const ways = [
+      () => reader.patientPage(node, { clientId, order: "desc", limit }),
+      () => reader.patientPage(node, { clientId, order: "desc", limit, atLeast: last }),
+      () => reader.walk(node, { clientId, limit: limit + 50 }),
+      () => reader.patientPage(node, { clientId, order: "desc", limit, type: ["order-paid", "order-sent"] }),
+      () => reader.patientPage(node, { clientId, view: "unsaved", limit: 1_000 }),
+      () => reader.patientPage(node, { clientId, view: "saved", order: "desc", limit }),
+    ];
+    await ways[turn % ways.length]?.();
+  };
+}
+
+test("on two nodes, with nothing saved, in the middle of saves and with everything saved", async () => {
+  await using spillway = await startSpillway({ ingests: 1, queries: 2 });
+  const { producer, database, history, ingests: nodes } = spillway;
+  const seed = newSeed("reads see");
+  const load = { nodes, clients: CLIENTS, producers: 4, seed, afterEach: readBack(spillway, seed) };
+  await produce(producer, { ...load, requests: 150, name: "unsaved" });
+  expect(await readCheckpoints(database)).toEqual(new Map());
+
+  // The whole backlog is saved under the readers, then what they read back is saved as it comes.
+  const draining = spillway.start("sink");
+  await produce(producer, { ...load, requests: 150, name: "draining", during: draining });
+
+  // The sink stands in the middle of its transaction, checkpoints moved and rows not yet there, again and again.
+  const locking = (async () => {
+    for (let i = 0; i < 4; i++) {
+      await using _lock = await holdTransaction(database.url, "LOCK TABLE spillway.event IN SHARE ROW EXCLUSIVE MODE");
+      await until("the sink waits for the lock", async () => {
+        const [waiting] = await database.query<{ n: number }>(
+          "SELECT count(*)::int AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        );
+        return (waiting?.n ?? 0) > 0;
+      });
+      await acknowledges(history, 25);
+    }
+  })();
+  await produce(producer, { ...load, requests: 100, name: "locked", during: locking });
+  await locking;
+
+  // A node that slept through many appends answers as if it had not.
+  const [first, second] = spillway.queries;
+  second?.app.freeze();
+  await produce(producer, { ...load, requests: 20, name: "frozen", afterEach: () => Promise.resolve() });
+  second?.app.thaw();
+  if (first && second)
+    for (const node of [second, first])
+      for (const clientId of CLIENTS) await spillway.reader.patientPage(node, { clientId, order: "desc", limit: 50 });
+
+  await spillway.saved();
+  await produce(producer, { ...load, requests: 30, name: "saved" });
+  await spillway.saved();
+  await spillway.check({
+    okIds: 800,
+    pages: 400,
+    mixedPages: 20,
+    savedShown: 400,
+    unsavedShown: 400,
+    shownOnBothSides: 300,
+  });
+});
+
+test("with the log out of reach a read says so; one that asks for less is answered", async () => {
+  await using broker = await proxiedKafka();
+  const { proxy } = broker;
+  await using spillway = await startSpillway({ brokers: broker.kafka.brokers, ingests: 1, queries: 1 });
+  const { producer, reader, ingest, query } = spillway;
+  const maker = new EventMaker("reach");
+  const { cursors } = await producer.deliver(ingest, [maker.make("a"), maker.make("a")]);
+  await reader.patientPage(query, { clientId: "a" });
+
+  proxy.mode = "swallow";
+  proxy.cut();
+  const latest = await reader.page(query, { clientId: "a", timeoutMs: 1_000 });
+  expect([latest.status, JSON.parse(latest.body)]).toMatchObject([503, { code: "log-unreachable" }]);
+  const known = await reader.page(query, { clientId: "a", consistency: "known" });
+  expect([known.status, known.page?.events.length]).toEqual([200, 2]);
+  const atLeast = await reader.page(query, { clientId: "a", atLeast: cursors[1] ?? "", timeoutMs: 1_000 });
+  expect([atLeast.status, atLeast.page?.events.length]).toEqual([200, 2]);
+
+  proxy.mode = "pass";
+  await producer.deliver(ingest, [maker.make("a")]);
+  await reader.patientPage(query, { clientId: "a", order: "desc", limit: 1 });
+  await spillway.check({ okIds: 3, pages: 4, unsavedShown: 3 });
+});

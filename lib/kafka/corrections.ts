@@ -32,7 +32,6 @@ RequestQueue.prototype.destroy = function (this: RequestQueueInstance): void {
  * Without it a consumer passes over a batch of control or aborted records by itself: its owner never learns that those
  * offsets are done, and a wait for them would not end. With it such a batch is delivered, empty.
  */
-Batch.prototype.isEmptyDueToFiltering = () => false;
 Batch.prototype.isEmpty = function (): boolean {
   return this.rawMessages.length === 0;
 };

@@ -41,7 +41,8 @@ export class Member {
   #starting: Promise<void> = Promise.resolve();
   #ended = false;
   #assignment: Assignment | undefined;
-  joined = false;
+  /** Its name in the group, once it has joined. */
+  memberId: string | undefined;
 
   constructor(options: KafkaOptions, group: Group, leaders: Leaders, handlers: GroupHandlers) {
     const { client, wire, onRequestTimeout } = openConnection(options);
@@ -66,7 +67,10 @@ export class Member {
     this.#consumer.on(events.REQUEST_TIMEOUT, onRequestTimeout);
     this.#consumer.on(events.FETCH, () => this.#watchdog.reset());
     this.#consumer.on(events.REBALANCING, () => this.#revoke());
-    this.#consumer.on(events.GROUP_JOIN, ({ payload }) => this.#join(payload.memberAssignment[group.topic] ?? []));
+    this.#consumer.on(events.GROUP_JOIN, ({ payload }) => {
+      this.memberId = payload.memberId;
+      this.#join(payload.memberAssignment[group.topic] ?? []);
+    });
     this.#consumer.on(events.CRASH, ({ payload }) => this.#finish({ kind: "lost", error: payload.error }));
   }
 
@@ -120,7 +124,6 @@ export class Member {
   #join(partitions: readonly number[]): void {
     this.#revoke();
     if (this.#ended) return;
-    this.joined = true;
     const assignment = new Assignment({
       topic: this.#group.topic,
       partitions,

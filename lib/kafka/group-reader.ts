@@ -37,9 +37,12 @@ class Reader implements GroupReader {
     assert(!this.#running, "a group reader runs once at a time");
     this.#running = true;
     const leaders = new Leaders(this.#options);
+    const cut = () => leaders.cut();
+    signal.addEventListener("abort", cut, { once: true });
     try {
       await this.#keepMembership(leaders, handlers, signal);
     } finally {
+      signal.removeEventListener("abort", cut);
       this.#running = false;
       await leaders.close();
     }
@@ -66,7 +69,9 @@ class Reader implements GroupReader {
     const { log, clock } = this.#options;
     const { topic, groupId } = this.#group;
     let backoffMs = BACKOFF_MIN_MS;
+    let former: string | undefined;
     while (!signal.aborted) {
+      if (former !== undefined) former = await this.#removed(leaders, former);
       const member = new Member(this.#options, this.#group, leaders, handlers);
       this.#member = member;
       const end = await member.run(signal);
@@ -75,9 +80,25 @@ class Reader implements GroupReader {
       if (end.kind === "stopped") return;
       const error = toLogError(`reading ${topic} in group ${groupId}`, end.error);
       if ("kind" in error && error.kind === "fatal") throw error;
-      backoffMs = member.joined ? BACKOFF_MIN_MS : Math.min(backoffMs * 2, BACKOFF_MAX_MS);
+      backoffMs = member.memberId === undefined ? Math.min(backoffMs * 2, BACKOFF_MAX_MS) : BACKOFF_MIN_MS;
+      former = member.memberId ?? former;
       log.warn("group member was lost, another one joins", { topic, groupId, afterMs: backoffMs, error });
       await clock.sleep(backoffMs * (0.5 + clock.random() / 2), signal);
     }
   }
+
+  /** A lost member counts for the group until its session times out, and a new one would wait for it so long. */
+  async #removed(leaders: Leaders, memberId: string): Promise<string | undefined> {
+    try {
+      await leaders.leaveGroup(this.#group.groupId, memberId);
+      return undefined;
+    } catch (error) {
+      return isGone(error) ? undefined : memberId;
+    }
+  }
+}
+
+function isGone(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return (cause as { type?: unknown } | undefined)?.type === "UNKNOWN_MEMBER_ID";
 }

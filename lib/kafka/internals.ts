@@ -33,7 +33,6 @@ export interface RawBatch {
   readonly messages: readonly RawMessage[];
   lastOffset(): string;
   isEmpty(): boolean;
-  isEmptyDueToFiltering(): boolean;
 }
 
 export interface FetchAnswer {
@@ -64,6 +63,7 @@ export type FetchProtocol = (options: {
 export interface RawBroker {
   readonly connectionPool: { send<Answer>(protocol: Protocol<Answer>): Promise<Answer> };
   lookupRequest(apiKey: number, definition: unknown): FetchProtocol;
+  leaveGroup(member: { groupId: string; memberId: string }): Promise<unknown>;
 }
 
 interface PartitionOffset {
@@ -78,6 +78,7 @@ export interface RawCluster {
   addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
   findLeaderForPartitions(topic: string, partitions: readonly number[]): Record<string, number[]>;
   findBroker(where: { nodeId: string }): Promise<RawBroker>;
+  findGroupCoordinator(group: { groupId: string }): Promise<RawBroker>;
   fetchTopicsOffset(
     topics: readonly {
       readonly topic: string;

@@ -63,6 +63,19 @@ export class Leaders {
     }
   }
 
+  /** On behalf of a member that could not do it itself: the group would wait for its session to time out. */
+  leaveGroup(groupId: string, memberId: string): Promise<void> {
+    return this.#attempt(`leaving group ${groupId}`, async () => {
+      const coordinator = await this.#cluster.findGroupCoordinator({ groupId });
+      await coordinator.leaveGroup({ groupId, memberId });
+    });
+  }
+
+  /** At once: what is under way fails, and nothing else succeeds. */
+  cut(): void {
+    this.#wire.close();
+  }
+
   async close(): Promise<void> {
     this.#wire.close();
     await this.#cluster.disconnect();

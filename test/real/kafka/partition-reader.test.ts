@@ -164,7 +164,7 @@ describe("reading partitions, at a real broker", () => {
     await foreign.send({ topic, compression: CompressionTypes.Snappy, messages: [{ value: "a", partition: 0 }] });
     await foreign.disconnect();
     CompressionCodecs[CompressionTypes.Snappy] = known;
-    const fatal = { name: "LogError", kind: "fatal", message: expect.stringContaining("Snappy") };
+    const fatal = { name: "LogError", kind: "fatal", message: expect.stringMatching(/Snappy.*compression\.type/) };
     await expect(reader.fetch({ topic, offsets: new Map([[0, 0n]]), ...POLL })).rejects.toMatchObject(fatal);
   });
 
@@ -186,7 +186,10 @@ describe("reading partitions, when something breaks", () => {
     const admin = await kafka.admin();
     const topic = await freshTopic(admin, 1);
     const reader = await kafka.partitionReader();
-    const poll = reader.fetch({ topic, offsets: new Map([[0, 0n]]), maxWaitMs: 100_000, maxBytes: 1_000 });
+    const offsets = new Map([[0, 0n]]);
+    // Once connected, requests go out in the order of the calls: the poll is under way when the mark has come.
+    await reader.fetch({ topic, offsets, maxWaitMs: 1, maxBytes: 1_000 });
+    const poll = reader.fetch({ topic, offsets, maxWaitMs: 100_000, maxBytes: 1_000 });
     const failed = expect(poll).rejects.toMatchObject({ name: "LogError" });
     await reader.highWatermarks(topic, [0]);
     await reader.close();

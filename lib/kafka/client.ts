@@ -8,7 +8,6 @@ import type { BatchProducer, GroupReader, LogAdmin, PartitionReader } from "./po
 import { openSender } from "./sender.ts";
 
 export type { KafkaOptions } from "./connection.ts";
-export type { GroupReaderOptions } from "./group-reader.ts";
 
 /** How long one append may take, retries included; the producer is replaced then. */
 const GIVE_UP_MS = 30_000;

@@ -35,7 +35,7 @@ export interface RawBatch {
   isEmpty(): boolean;
 }
 
-export interface FetchAnswer {
+interface FetchAnswer {
   readonly responses: readonly { readonly topicName: string; readonly partitions: readonly RawPartition[] }[];
 }
 

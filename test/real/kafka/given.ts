@@ -9,7 +9,7 @@ import { privateKafka, uniqueTopic } from "../../support/kafka.ts";
 import { createProxy, type Proxy as TcpProxy } from "../../support/proxy.ts";
 
 /** Keeps what was logged, for messages of failed tests and for waiting. */
-export function keptLog(): Log & { readonly lines: string[] } {
+function keptLog(): Log & { readonly lines: string[] } {
   const lines: string[] = [];
   const at =
     (level: string) =>

@@ -8,8 +8,9 @@ import { setTimeout as delay } from "node:timers/promises";
  * - `refuse`: ends the connections there are, and every new one.
  * - `swallow`: takes new connections and bytes, and hands nothing on in either direction: no answer, no error.
  * - `swallowReplies`: requests arrive, answers do not.
+ * - `hold`: keeps what comes in either direction, and hands it on, whole and in order, once the mode changes.
  */
-type ProxyMode = "pass" | "refuse" | "swallow" | "swallowReplies";
+type ProxyMode = "pass" | "refuse" | "swallow" | "swallowReplies" | "hold";
 
 export interface Proxy extends AsyncDisposable {
   readonly port: number;
@@ -26,10 +27,11 @@ export interface Proxy extends AsyncDisposable {
   rateBytes: number;
   /** Ends the connections there are; new ones fare by `mode`. */
   cut(): void;
-  /** So far. `open` is the number of connections right now. */
+  /** So far. `open` is the number of connections right now, `held` that of directions in which something is kept. */
   readonly counts: {
     readonly connections: number;
     readonly open: number;
+    readonly held: number;
     readonly requestBytes: number;
     readonly replyBytes: number;
   };
@@ -46,7 +48,8 @@ interface Pair {
 /** A proxy on a free port of 127.0.0.1. `await using proxy = await createProxy({ host, port })`, or call `close`. */
 export async function createProxy(target: { readonly host: string; readonly port: number }): Promise<Proxy> {
   const pairs = new Set<Pair>();
-  const counts = { connections: 0, open: 0, requestBytes: 0, replyBytes: 0 };
+  const counts = { connections: 0, open: 0, held: 0, requestBytes: 0, replyBytes: 0 };
+  let released = Promise.withResolvers<void>();
   let mode: ProxyMode = "pass";
   const end = (pair: Pair): void => {
     pair.client.destroy();
@@ -57,12 +60,20 @@ export async function createProxy(target: { readonly host: string; readonly port
     for (const pair of [...pairs]) end(pair);
   };
 
+  const untilDue = async (chunk: Buffer): Promise<void> => {
+    const waitMs = proxy.delayMs + (proxy.rateBytes > 0 ? (chunk.length / proxy.rateBytes) * 1000 : 0);
+    if (waitMs > 0) await delay(waitMs);
+    counts.held += 1;
+    while (mode === "hold") await released.promise;
+    counts.held -= 1;
+  };
+
   const carry = (pair: Pair, from: Socket, to: Socket | undefined, count: "requestBytes" | "replyBytes"): void => {
     from.on("error", () => end(pair));
     from.on("close", () => end(pair));
     const handOn = async (chunk: Buffer): Promise<void> => {
-      const waitMs = proxy.delayMs + (proxy.rateBytes > 0 ? (chunk.length / proxy.rateBytes) * 1000 : 0);
-      if (waitMs > 0) await delay(waitMs);
+      await untilDue(chunk);
+      if (to?.destroyed) return;
       if (!to || mode === "swallow" || (mode === "swallowReplies" && count === "replyBytes")) {
         pair.holed = true;
         return;
@@ -108,6 +119,8 @@ export async function createProxy(target: { readonly host: string; readonly port
     },
     set mode(next: ProxyMode) {
       mode = next;
+      released.resolve();
+      released = Promise.withResolvers();
       if (next === "refuse") cut();
       if (next === "pass") for (const pair of [...pairs]) if (pair.holed) end(pair);
     },

@@ -7,7 +7,7 @@ import { KAFKA_VERSION } from "../infra/kafka-jars.ts";
 import type { BenchStack } from "./stack.ts";
 
 /** A line of the table; every cell is printed as it is. */
-export interface Row {
+interface Row {
   readonly what: string;
   readonly figure: string;
   readonly detail: string;

@@ -18,7 +18,7 @@ const PAUSE_MS_MAX = 5_000;
 const PASSING = new Set([429, 502, 503, 504]);
 
 /** What the node answered that no repetition will change. */
-export class Refused extends Error {}
+class Refused extends Error {}
 
 export class Client {
   readonly #url: string;

@@ -33,7 +33,7 @@ export interface AssignParts {
 }
 
 /** The log does not hold what the checkpoint covers: it is another log than the one that was saved. */
-export class ContinuityBroken extends Error {
+class ContinuityBroken extends Error {
   constructor(topic: string, partition: number, offset: bigint) {
     super(
       `${topic}/${partition}: the record at offset ${offset} is not the one that was saved. The topic was recreated, or this ` +
@@ -43,15 +43,28 @@ export class ContinuityBroken extends Error {
   }
 }
 
+/** No wait can mend these: going on would lose records without a word. */
+export const isFinal = (error: unknown): boolean =>
+  error instanceof OffsetOutOfRange || error instanceof ContinuityBroken;
+
 const FETCH_BYTES_MAX = 2 * 1024 * 1024;
 const FETCH_WAIT_MS = 5_000;
 
-/** Handlers for the group reader; `assigned()` tells whether this sink has partitions and knows where they start. */
-export function assignments(parts: AssignParts): GroupHandlers & { assigned(): boolean } {
+/** The handlers that the group reader calls, and what else an assignment is asked for. */
+export interface Assignments extends GroupHandlers {
+  /** Whether this sink has its partitions and knows where they start. */
+  assigned(): boolean;
+  /** Their checkpoints, begun where they are missing, and proved. One attempt. @throws what store or log gives */
+  starts(partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>>;
+}
+
+/** One set for the whole life of a sink: every assignment passes through it. */
+export function assignments(parts: AssignParts): Assignments {
   const { lanes, log } = parts;
   let assigned = false;
   return {
     assigned: () => assigned,
+    starts: (partitions) => readStarts(parts, partitions),
     onAssigned: async (partitions, signal) => {
       assigned = false;
       lanes.assign(partitions);
@@ -81,11 +94,9 @@ async function findStarts(
   const circuit = new Circuit();
   while (!signal.aborted) {
     try {
-      const checkpoints = await checkpointsOf(parts, partitions);
-      await verify(parts, checkpoints);
-      return new Map([...checkpoints].map(([partition, { nextOffset }]) => [partition, nextOffset]));
+      return await readStarts(parts, partitions);
     } catch (error) {
-      if (error instanceof OffsetOutOfRange || error instanceof ContinuityBroken) throw error;
+      if (isFinal(error)) throw error;
       const message = (error as Error).message;
       const errorClass = error instanceof LogError ? "down" : classify(error);
       const waitMs = circuit.failed(errorClass, message, parts.clock.now(), parts.clock.random());
@@ -94,6 +105,12 @@ async function findStarts(
     }
   }
   return new Map();
+}
+
+async function readStarts(parts: AssignParts, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
+  const checkpoints = await checkpointsOf(parts, partitions);
+  await verify(parts, checkpoints);
+  return new Map([...checkpoints].map(([partition, { nextOffset }]) => [partition, nextOffset]));
 }
 
 /** The checkpoints, begun at the log's start where there is none yet. */

@@ -5,7 +5,7 @@
 import type { BatchLimits } from "./batch.ts";
 
 /** One successful batch. */
-export interface Sample {
+interface Sample {
   readonly rows: number;
   readonly bytes: number;
   /** The checkpoint's statement: a round trip and a lock. */
@@ -15,7 +15,7 @@ export interface Sample {
   readonly totalMs: number;
 }
 
-export interface Decision extends BatchLimits {
+interface Decision extends BatchLimits {
   readonly restMs: number;
 }
 

@@ -56,6 +56,10 @@ export class Lane {
   get waitingBytes(): number {
     return this.#bytes;
   }
+  /** Where the checkpoint must stand once all that was taken is saved. */
+  get takenTo(): bigint {
+    return this.#takenTo;
+  }
   /** Whether there is something to take: records, or a gap to step over. */
   get hasNews(): boolean {
     return this.#state === "running" && this.#fetchedTo > this.#takenTo;

@@ -127,6 +127,7 @@ export class Sink implements Task {
       epoch: identity.epoch,
       decoder: new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint)),
       lanes,
+      starts: (partitions) => handlers.starts(partitions),
       controller: fixedController,
       circuit: this.#circuit,
       clock,

@@ -9,6 +9,7 @@ import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
+import { isFinal } from "./assign.ts";
 import { type Batch, prepare, type Slice } from "./batch.ts";
 import { endFrozenOwners, markCheckpoints, readCheckpoints } from "./checkpoint.ts";
 import type { Circuit } from "./circuit.ts";
@@ -22,6 +23,8 @@ export interface WriterParts {
   readonly epoch: number;
   readonly decoder: RecordDecoder;
   readonly lanes: Lanes;
+  /** Where these partitions are to go on; their checkpoints are begun where they are missing. */
+  readonly starts: (partitions: readonly number[]) => Promise<ReadonlyMap<number, bigint>>;
   readonly controller: Controller;
   readonly circuit: Circuit;
   readonly clock: Clock;
@@ -32,6 +35,8 @@ export interface WriterParts {
 }
 
 const MARK_EVERY_MS = 60_000;
+/** A checkpoint may go back (failover, restore) or be deleted: a batch notices by itself, a sink without one looks. */
+const LOOK_EVERY_MS = 15_000;
 /** A store that stays locked for so long is held by an owner that is frozen. */
 const FROZEN_MS = 10_000;
 const LOG_RETRY_MS = 500;
@@ -40,20 +45,27 @@ export class Writer {
   readonly name = "writer";
   readonly #parts: WriterParts;
   #markedAt = Number.NEGATIVE_INFINITY;
+  #lookedAt = Number.NEGATIVE_INFINITY;
 
   constructor(parts: WriterParts) {
     this.#parts = parts;
   }
 
-  /** Runs until `signal` aborts; the transaction in hand is finished, then nothing new is begun. */
+  /**
+   * Runs until `signal` aborts; the transaction in hand is finished, then nothing new is begun.
+   * @throws OffsetOutOfRange, ContinuityBroken when a checkpoint went to where this log cannot go on
+   */
   async run(signal: AbortSignal): Promise<void> {
     const { lanes } = this.#parts;
     let batch: Batch | undefined;
     while (!signal.aborted) {
       await this.#markWhenDue();
       if (batch === undefined) {
-        await lanes.news(MARK_EVERY_MS, signal);
-        if (!lanes.hasNews) continue;
+        await lanes.news(LOOK_EVERY_MS, signal);
+        if (!lanes.hasNews) {
+          await this.#lookWhenDue();
+          continue;
+        }
       }
       const { restMs, ...limits } = this.#parts.controller.decide();
       batch ??= await this.#prepare(lanes.take(limits), signal);
@@ -106,6 +118,7 @@ export class Writer {
       else this.#written(slices, written, clock.elapsed() - begun);
       return written.kind === "fenced" ? way : null;
     } catch (error) {
+      if (isFinal(error)) throw error;
       const errorClass = classify(error);
       if (errorClass === "duplicate" && way === "copy") return "stage";
       if (errorClass === "data" && way !== "bisect") return "bisect";
@@ -147,20 +160,36 @@ export class Writer {
 
   /** Another owner moved these checkpoints, or we did and never heard of it: go on from where they stand now. */
   async #sendBack(partitions: readonly number[]): Promise<void> {
-    const { pool, epoch, lanes, log } = this.#parts;
-    const checkpoints = await readCheckpoints(pool, epoch, partitions);
-    for (const partition of partitions) {
-      const nextOffset = checkpoints.get(partition)?.nextOffset;
+    const { lanes, log, starts } = this.#parts;
+    const checkpoints = await starts(partitions);
+    for (const [partition, nextOffset] of checkpoints) {
       log.warn("checkpoint stands elsewhere", { partition, nextOffset });
-      // Without a row the checkpoint was deleted: only a new assignment may begin one.
-      if (nextOffset === undefined) lanes.revoke([partition]);
-      else lanes.restart(partition, nextOffset);
+      lanes.restart(partition, nextOffset);
+    }
+  }
+
+  /** Nothing is in hand: each checkpoint must stand where its lane is. */
+  async #lookWhenDue(): Promise<void> {
+    const { clock, pool, epoch, lanes, log, circuit } = this.#parts;
+    if (clock.elapsed() - this.#lookedAt < LOOK_EVERY_MS || circuit.outage) return;
+    this.#lookedAt = clock.elapsed();
+    const idle = lanes.partitions.flatMap((partition) => lanes.lane(partition) ?? []);
+    const before = new Map(idle.filter(({ state }) => state === "running").map((lane) => [lane, lane.takenTo]));
+    try {
+      const checkpoints = await readCheckpoints(pool, epoch, lanes.partitions);
+      const elsewhere = [...before].filter(
+        ([lane, takenTo]) => lane.state === "running" && checkpoints.get(lane.partition)?.nextOffset !== takenTo,
+      );
+      if (elsewhere.length > 0) await this.#sendBack(elsewhere.map(([{ partition }]) => partition));
+    } catch (error) {
+      if (isFinal(error)) throw error;
+      log.warn("checkpoints not looked at", { error: (error as Error).message });
     }
   }
 
   async #wait(error: unknown, signal: AbortSignal): Promise<void> {
     const { circuit, clock, log, metrics } = this.#parts;
-    const errorClass = classify(error);
+    const errorClass = error instanceof LogError ? "down" : classify(error);
     const message = error instanceof Error ? error.message : String(error);
     const waitMs = circuit.failed(errorClass, message, clock.now(), clock.random());
     metrics.sinkStoreErrors.inc({ class: errorClass });

@@ -157,6 +157,18 @@ test("offsets that are gone from the log stop the sink with what it needs to kno
   expect(await idsSaved(database, 0)).toEqual(ids(10));
 });
 
+test("a checkpoint that goes back to offsets that are gone stops the running sink", async () => {
+  const { log, database, start } = await given();
+  await log.append(0, records(0, ids(10)));
+  const sink = await start();
+  await saved(database, [10n, 0n]);
+  await log.admin.deleteBelow(log.topic, new Map([[0, 8n]]));
+  await database.query("UPDATE spillway.checkpoint SET next_offset = 5 WHERE partition = 0");
+  await log.append(0, records(0, ["next"]));
+  expect(await sink.exit()).toBe(1);
+  expect(await sink.line("ended by a failure")).toContain("offset 5 is wanted, but the log holds 8 to 11");
+});
+
 test("a checkpoint beyond the log's end stops the sink", async () => {
   const { log, database, start } = await given();
   await log.append(0, records(0, ids(10)));
@@ -253,16 +265,21 @@ test("told to stop while the database is away, it ends in order", async () => {
   expect(await sink.stop()).toBe(0);
 });
 
-test("S that went back is followed: the rows above it are saved again", async () => {
+const above = (offset: number) => `DELETE FROM spillway.event WHERE "offset" >= ${offset}`;
+
+test.each([
+  ["went back", "UPDATE spillway.checkpoint SET next_offset = 20 WHERE partition = 0", above(20)],
+  ["was deleted", "DELETE FROM spillway.checkpoint WHERE partition = 0", above(0)],
+])("S that %s is followed, with news or without: the rows above it are saved again", async (_, move, remove) => {
   const { log, database, start } = await given();
   await log.append(0, records(0, ids(50)));
   const sink = await start();
   await saved(database, [50n, 0n]);
-  await database.query(
-    `WITH back AS (UPDATE spillway.checkpoint SET next_offset = 20 WHERE partition = 0)
-     DELETE FROM spillway.event WHERE "offset" >= 20`,
-  );
+  await database.query(`WITH moved AS (${move}) ${remove}`);
   await log.append(0, records(0, ["after"]));
+  await saved(database, [51n, 0n]);
+  expect(await idsSaved(database, 0)).toEqual([...ids(50), "after"]);
+  await database.query(`WITH moved AS (${move}) ${remove}`);
   await saved(database, [51n, 0n]);
   expect(await idsSaved(database, 0)).toEqual([...ids(50), "after"]);
   expect(sink.ended).toBeUndefined();

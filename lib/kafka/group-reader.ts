@@ -4,7 +4,7 @@ import type { KafkaOptions } from "./connection.ts";
 import { toLogError } from "./errors.ts";
 import { Member } from "./group-member.ts";
 import { Leaders } from "./leaders.ts";
-import type { GroupHandlers, GroupReader } from "./ports.ts";
+import { type GroupHandlers, type GroupReader, LogError } from "./ports.ts";
 
 export interface GroupReaderOptions {
   readonly topic: string;
@@ -64,41 +64,50 @@ class Reader implements GroupReader {
     await this.#member?.commitHint(offsets);
   }
 
-  /** A member that lost its connections is replaced for as long as it takes; an error that waiting cannot mend is thrown. */
+  /** A member that lost its connections is replaced for as long as it takes. */
   async #keepMembership(leaders: Leaders, handlers: GroupHandlers, signal: AbortSignal): Promise<void> {
-    const { log, clock } = this.#options;
-    const { topic, groupId } = this.#group;
+    const { clock } = this.#options;
     let backoffMs = BACKOFF_MIN_MS;
+    /** The lost member, until the group knows that it is lost. */
     let former: string | undefined;
     while (!signal.aborted) {
-      if (former !== undefined) former = await this.#removed(leaders, former);
-      const member = new Member(this.#options, this.#group, leaders, handlers);
-      this.#member = member;
-      const end = await member.run(signal);
-      this.#member = undefined;
-      if (end.kind === "failed") throw end.error;
-      if (end.kind === "stopped") return;
-      const error = toLogError(`reading ${topic} in group ${groupId}`, end.error);
-      if ("kind" in error && error.kind === "fatal") throw error;
-      backoffMs = member.memberId === undefined ? Math.min(backoffMs * 2, BACKOFF_MAX_MS) : BACKOFF_MIN_MS;
-      former = member.memberId ?? former;
-      log.warn("group member was lost, another one joins", { topic, groupId, afterMs: backoffMs, error });
+      if (former === undefined || (await this.#isRemoved(leaders, former))) {
+        former = await this.#runMember(leaders, handlers, signal);
+        if (former !== undefined) backoffMs = BACKOFF_MIN_MS;
+      }
       await clock.sleep(backoffMs * (0.5 + clock.random() / 2), signal);
+      backoffMs = Math.min(backoffMs * 2, BACKOFF_MAX_MS);
     }
   }
 
-  /** A lost member counts for the group until its session times out, and a new one would wait for it so long. */
-  async #removed(leaders: Leaders, memberId: string): Promise<string | undefined> {
+  /** One member, until it stops or is lost: then its name in the group, if it got one. @throws what waiting cannot mend */
+  async #runMember(leaders: Leaders, handlers: GroupHandlers, signal: AbortSignal): Promise<string | undefined> {
+    const { topic, groupId } = this.#group;
+    const member = new Member(this.#options, this.#group, leaders, handlers);
+    this.#member = member;
+    const end = await member.run(signal);
+    this.#member = undefined;
+    if (end.kind === "stopped") return undefined;
+    if (end.kind === "failed") throw end.error;
+    const error = toLogError(`reading ${topic} in group ${groupId}`, end.error);
+    if ("kind" in error && error.kind === "fatal") throw error;
+    this.#options.log.warn("group member was lost, another one joins", { topic, groupId, error });
+    return member.memberId;
+  }
+
+  /** A lost member counts for the group until its session times out, and whoever joins before waits for it so long. */
+  async #isRemoved(leaders: Leaders, memberId: string): Promise<boolean> {
     try {
       await leaders.leaveGroup(this.#group.groupId, memberId);
-      return undefined;
+      return true;
     } catch (error) {
-      return isGone(error) ? undefined : memberId;
+      // The group no longer knows it, or will not let it leave: nothing more can be done.
+      return isUnknownMember(error) || (error instanceof LogError && error.kind === "fatal");
     }
   }
 }
 
-function isGone(error: unknown): boolean {
+function isUnknownMember(error: unknown): boolean {
   const cause = error instanceof Error ? error.cause : undefined;
   return (cause as { type?: unknown } | undefined)?.type === "UNKNOWN_MEMBER_ID";
 }

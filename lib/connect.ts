@@ -22,6 +22,8 @@ export interface Surroundings {
 }
 
 const RETRY_MS = 1_000;
+/** Of an append to the control topic: short, since a stop waits for it, and the next one says the same and more. */
+const CONTROL_GIVE_UP_MS = 5_000;
 
 /**
  * Waits until the log answers. `waiting` hears of each failure, so that readiness can tell what is missing.
@@ -40,7 +42,7 @@ export async function connectLog(
     try {
       const admin = stack.adopt(await kafka.admin(), (one) => one.close());
       const reader = stack.adopt(await kafka.partitionReader(), (one) => one.close());
-      const producer = stack.adopt(await kafka.producer(), (one) => one.close());
+      const producer = stack.adopt(await kafka.producer(CONTROL_GIVE_UP_MS), (one) => one.close());
       const names = topicNames(settings);
       const opened = await openLog({
         topic: names.topic,

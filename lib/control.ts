@@ -23,10 +23,6 @@ export interface PublishedCheckpoint {
 /** How long one fetch waits for news, and how long after a failure the next is tried. */
 const POLL_MS = 1_000;
 const RETRY_MS = 500;
-/** An unknown fingerprint is asked for again after this long, so that junk records cannot make a read of each. */
-const MISS_MS = 2_000;
-/** Fingerprints remembered as unknown; beyond that the memory starts anew. */
-const MISSES_MAX = 1_000;
 
 /** Follows the control topic. */
 export class Control {
@@ -38,7 +34,6 @@ export class Control {
   readonly #identities = new Map<number, LogIdentity>();
   readonly #checkpoints = new Map<string, PublishedCheckpoint>();
   readonly #schemas = new Map<string, string>();
-  readonly #misses = new Map<string, number>();
   #next = 0n;
   #reading: Promise<void> | null = null;
   #unreachableSinceMs: number | null = null;
@@ -74,15 +69,8 @@ export class Control {
   async schema(fingerprint: string): Promise<string | undefined> {
     const known = this.#schemas.get(fingerprint);
     if (known !== undefined) return known;
-    const missed = this.#misses.get(fingerprint);
-    if (missed !== undefined && this.#clock.elapsed() - missed < MISS_MS) return undefined;
     await this.refresh();
-    const found = this.#schemas.get(fingerprint);
-    if (found === undefined) {
-      if (this.#misses.size >= MISSES_MAX) this.#misses.clear();
-      this.#misses.set(fingerprint, this.#clock.elapsed());
-    }
-    return found;
+    return this.#schemas.get(fingerprint);
   }
 
   /** Reads up to the end that the topic has now. @throws LogError */

@@ -33,7 +33,10 @@ export class RecordDecoder {
    */
   async decode(partition: number, records: readonly LogRecord[]): Promise<Decoded[]> {
     const decoded: Decoded[] = [];
-    for (const record of records) decoded.push(this.#now(partition, record) ?? (await this.#later(partition, record)));
+    // Asked once for these records: a writer publishes its schema before its first record, and all of these are there.
+    const unknown = new Set<string>();
+    for (const record of records)
+      decoded.push(this.#now(partition, record) ?? (await this.#later(partition, record, unknown)));
     return decoded;
   }
 
@@ -45,9 +48,10 @@ export class RecordDecoder {
     return { ok: false, record, reason: result.reason, detail: result.detail };
   }
 
-  async #later(partition: number, record: LogRecord): Promise<Decoded> {
+  async #later(partition: number, record: LogRecord, unknown: Set<string>): Promise<Decoded> {
     const fingerprint = record.value?.toString("hex", 2, 10) ?? "";
-    const schema = await this.#lookup(fingerprint);
+    const schema = unknown.has(fingerprint) ? undefined : await this.#lookup(fingerprint);
+    if (schema === undefined) unknown.add(fingerprint);
     if (schema === undefined)
       return dead(record, "unknown-schema", `no writer has published a schema with the fingerprint ${fingerprint}`);
     try {

@@ -75,6 +75,16 @@ test("a schema that nobody has published, or that is no event's, makes a dead le
   expect(await reasons([record], () => Promise.resolve('{"type":"nonsense"}'))).toEqual(["unreadable-schema"]);
 });
 
+test("a crowd of records with one unknown fingerprint costs one question, and the next crowd another", async () => {
+  const lookup = vi.fn(unknown);
+  const decoder = new RecordDecoder(PARTITIONS, lookup);
+  const strange = (offset: bigint) => rawRecord(offset, clientId, writeAs(NEWER_SCHEMA, event, { source: "x" }));
+  await decoder.decode(1, [strange(0n), strange(1n), strange(2n)]);
+  expect(lookup).toHaveBeenCalledTimes(1);
+  await decoder.decode(1, [strange(3n)]);
+  expect(lookup).toHaveBeenCalledTimes(2);
+});
+
 test("a log that does not answer judges nobody", async () => {
   const record = rawRecord(0n, clientId, writeAs(NEWER_SCHEMA, event, { source: "x" }));
   const away = () => Promise.reject(new LogError("retriable", "away"));

@@ -128,7 +128,7 @@ export class Reader {
 }
 
 /** The address of a page. */
-export function pageUrl(node: Pick<Node, "url">, wanted: Wanted): string {
+function pageUrl(node: Pick<Node, "url">, wanted: Wanted): string {
   const url = new URL("/api/v1/events", node.url);
   for (const [name, value] of Object.entries(wanted))
     for (const one of [value as string | number | readonly string[]].flat()) url.searchParams.append(name, String(one));

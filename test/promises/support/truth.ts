@@ -109,7 +109,7 @@ function eventOf(
 }
 
 /** @param partitions of the topic */
-export async function readRows(database: Database, partitions: number): Promise<SavedRow[]> {
+async function readRows(database: Database, partitions: number): Promise<SavedRow[]> {
   const rows = await database.query<{
     c: string;
     o: string;

@@ -37,6 +37,19 @@ const ASK_EVENTS_MAX = 1_000;
 
 const WAIT: Step = { do: "wait" };
 
+/** A page's events, which may be 8 MiB, in frames no larger than those from the tail. */
+export function* inFrames(events: readonly string[]): Generator<Frame> {
+  let [from, bytes] = [0, 0];
+  for (const [at, event] of events.entries()) {
+    if (at > from && (at - from >= FRAME_EVENTS_MAX || bytes + event.length > FRAME_BYTES_MAX)) {
+      yield { type: "events", events: events.slice(from, at) };
+      [from, bytes] = [at, 0];
+    }
+    bytes += event.length;
+  }
+  if (events.length > from) yield { type: "events", events: events.slice(from) };
+}
+
 export class Follower {
   readonly #order: ClientOrder;
   readonly #tail: PartitionTail;

@@ -2,7 +2,7 @@
 import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
 import { type Problem, ProblemError, problem } from "#lib/problem.ts";
-import { Follower, type Frame } from "./live.ts";
+import { Follower, type Frame, inFrames } from "./live.ts";
 import type { ClientOrder, Place } from "./places.ts";
 import type { Reader } from "./read.ts";
 import type { Tail } from "./tail.ts";
@@ -138,7 +138,15 @@ export class Subscription {
     } as const;
     const page = await this.#orProblem(signal, () => this.#parts.reader.read(this.#order, query));
     const frame = page === null || signal.aborted ? null : follower.takePage(page);
-    if (frame !== null) this.#outlet.send(frame);
+    if (frame?.type !== "events") return;
+    for (const part of inFrames(frame.events)) {
+      while (!(signal.aborted || this.#outlet.writable())) {
+        this.#woken = false;
+        await this.#sleep();
+      }
+      if (signal.aborted) return;
+      this.#outlet.send(part);
+    }
   }
 
   /** Null after a passing problem, of which the reader is told once, and a pause. */

@@ -33,7 +33,9 @@ describe("one Spillway, one fault after the other", () => {
     postgres = await privatePostgres({ max_connections: String(CONNECTIONS_MAX) });
     const behind = await proxiedPostgres(postgres.url);
     proxy = behind.proxy;
-    const options = { databaseUrl: postgres.url, rolesDatabaseUrl: behind.url };
+    // No process dies here: a machine that is merely busy must not cost the sink its membership.
+    const env = { SPILLWAY_SESSION_TIMEOUT_MS: "45000" };
+    const options = { databaseUrl: postgres.url, rolesDatabaseUrl: behind.url, env };
     spillway = await startSpillway({ ...options, ingests: 1, sinks: 1, queries: 2 });
     sinkPid = spillway.sink.app.pid;
     for (let n = 0; n < 10; n++) await spillway.producer.deliver(spillway.ingest, [maker.make(RESTING)]);
@@ -192,6 +194,8 @@ describe("one Spillway, one fault after the other", () => {
   });
 
   test("its checkpoint goes back", async () => {
+    await write(60);
+    await spillway.saved();
     const [before] = await spillway.database.query<{ n: number }>("SELECT count(*)::int AS n FROM spillway.event");
     const writing = write(100);
     expect(await setBack(postgres.url, [...CLIENTS, RESTING], 4)).toBeGreaterThan(50);

@@ -113,13 +113,11 @@ describe("cut anywhere", () => {
   test("a frame that was cut in its middle is shown whole after the resume", async () => {
     await using spillway = await startSpillway({ ingests: 1, queries: 2 });
     const client = "wide";
-    const cursors: string[] = [];
-    for (let n = 0; n <= 40; n++) {
-      const wide = event(client, `e${n}`, "x".repeat(60_000));
-      cursors.push(...(await spillway.producer.deliver(spillway.ingest, [wide])).cursors);
-    }
+    for (let n = 0; n < 40; n++)
+      await spillway.producer.deliver(spillway.ingest, [event(client, `e${n}`, "x".repeat(60_000))]);
     const nodes = await Promise.all(spillway.queries.map((node) => proxied(node)));
-    const follower = new Follower({ clientId: client, after: cursors[0] ?? "" });
+    // The first frames come from a page, which is no reason for them to be larger.
+    const follower = new Follower({ clientId: client, after: "0" });
     let inFrame = 0;
     for (let round = 0; follower.events.length < 40; round++) {
       const node = nodes[round % 2] as ProxiedNode;
@@ -141,7 +139,7 @@ describe("cut anywhere", () => {
     }
     await follower.reconnect(nodes);
     await follower.caughtUp();
-    expect(follower.events.map(({ id }) => id)).toEqual(Array.from({ length: 40 }, (_, n) => `e${n + 1}`));
+    expect(follower.events.map(({ id }) => id)).toEqual(Array.from({ length: 40 }, (_, n) => `e${n}`));
     expect(inFrame).toBeGreaterThan(2);
     follower.cut();
     await Promise.all(nodes.map(({ proxy }) => proxy.close()));

@@ -1,9 +1,10 @@
 /** Port 4 over kafkajs: topics as they should be and as they are, offsets, and deletion of what is saved. */
 import assert from "node:assert/strict";
-import kafkajs, { type Admin } from "kafkajs";
+import type { Admin } from "kafkajs";
 import type { Clock } from "#lib/clock.ts";
 import { type KafkaOptions, openConnection } from "./connection.ts";
 import { isFatal, toLogError } from "./errors.ts";
+import { kafkajs } from "./internals.ts";
 import { type LogAdmin, OffsetOutOfRange, type OffsetRange, type TopicFacts, type TopicSpec } from "./ports.ts";
 import type { Wire } from "./wire.ts";
 

@@ -4,8 +4,8 @@
  */
 import { promisify } from "node:util";
 import { constants, gunzip, gzip, zstdCompress, zstdDecompress } from "node:zlib";
-import kafkajs from "kafkajs";
 import { UnreadableBatch } from "./errors.ts";
+import { kafkajs } from "./internals.ts";
 
 /** A batch is about 1 MiB on the wire (`max.message.bytes`): more than this from it is a bomb, not events. */
 const DECOMPRESSED_BYTES_MAX = 64 * 1024 * 1024;

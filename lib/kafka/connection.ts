@@ -1,12 +1,12 @@
 /** How every client of this folder is set up: deadlines, retries, logs, and sockets that can be cut. */
 
 import type { ConnectionOptions } from "node:tls";
-import kafkajs, { type Kafka as Client, type logCreator, type SASLOptions } from "kafkajs";
+import type { Kafka as Client, logCreator, SASLOptions } from "kafkajs";
 import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
 import "./codecs.ts";
 import "./corrections.ts";
-import { Cluster, type RawCluster, READ_COMMITTED, REQUEST_TIMEOUT } from "./internals.ts";
+import { Cluster, kafkajs, type RawCluster, READ_COMMITTED, REQUEST_TIMEOUT } from "./internals.ts";
 import { Wire } from "./wire.ts";
 
 export interface KafkaOptions {

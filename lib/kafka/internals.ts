@@ -4,8 +4,12 @@
  */
 import { createRequire } from "node:module";
 import type { Logger } from "kafkajs";
+import "./encoder.ts";
 
 const load = createRequire(import.meta.url);
+
+/** The library itself. Imported from here alone, so that what must be changed before it loads is changed. */
+export const kafkajs = load("kafkajs") as typeof import("kafkajs");
 
 /** A record as kafkajs decodes it. `key` and `value` are slices of the whole fetch response. */
 export interface RawMessage {

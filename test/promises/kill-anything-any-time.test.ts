@@ -19,17 +19,29 @@ import { acknowledges, newSeed, produce, seeded } from "./support/workload.ts";
 
 const CLIENTS = ["a", "b", "c", "d", "e"];
 
-/** Producers that read what they wrote, and followers that come back, until `stop`, which resolves when all is settled. */
-function traffic(spillway: Spillway, seed: number): { stop(): Promise<void> } {
+interface Traffic {
+  /** Lets so many more events be acknowledged, without waiting for them: what is killed now is killed under traffic. */
+  more(events: number): void;
+  /** Resolves once so many more are acknowledged. */
+  flows(events: number): Promise<void>;
+  /** Resolves when everything is settled. */
+  stop(): Promise<void>;
+}
+
+/** Producers that read what they wrote, as many events as are asked for, and followers that come back. */
+function traffic(spillway: Spillway, seed: number): Traffic {
   const done = new AbortController();
+  const { history } = spillway;
+  let goal = 0;
   const random = seeded(seed);
   const pick = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)] as T;
   const producing = (async () => {
-    for (let round = 0; !done.signal.aborted; round++)
+    for (let round = 0; !done.signal.aborted; round++) {
+      await until("more to do", () => done.signal.aborted || history.acknowledgements < goal, { limitMs: 120_000 });
       await produce(spillway.producer, {
         nodes: spillway.ingests,
         clients: CLIENTS,
-        requests: 20,
+        requests: 9,
         producers: 3,
         seed: seed + round,
         name: `round${round}-`,
@@ -41,6 +53,7 @@ function traffic(spillway: Spillway, seed: number): { stop(): Promise<void> } {
           await spillway.reader.page(pick(spillway.queries), { clientId, limit: 20, timeoutMs: 1_000, ...how });
         },
       });
+    }
   })();
   const followers = CLIENTS.slice(0, 3).map((clientId) => new Follower({ clientId, after: "0" }));
   const following = followers.map(async (follower) => {
@@ -51,7 +64,15 @@ function traffic(spillway: Spillway, seed: number): { stop(): Promise<void> } {
     }
   });
   for (const one of [producing, ...following]) one.catch(() => undefined);
+  const more = (events: number): void => {
+    goal = Math.max(goal, history.acknowledgements + events);
+  };
   return {
+    more,
+    flows: async (events) => {
+      more(events);
+      await acknowledges(history, events);
+    },
     stop: async () => {
       done.abort();
       await Promise.all([producing, ...following]);
@@ -86,26 +107,28 @@ describe.concurrent("at once", () => {
     await using spillway = await startSpillway({ ...servers, ingests: 2, sinks: 2, queries: 2 });
     const { roles, history } = spillway;
     const running = traffic(spillway, seed);
-    await acknowledges(history, 30);
+    await running.flows(30);
 
     const outages: Outage[] = [];
     for (const victim of shuffled([...roles, postgres, postgres, kafka], seeded(seed))) {
       const from = now();
+      running.more(60);
       await victim.kill();
-      if (victim !== kafka) await acknowledges(history, 20);
+      if (victim !== kafka) await running.flows(20);
       if ("launch" in victim) await victim.launch();
       else await victim.start();
       if (victim === postgres) await Promise.all(spillway.queries.map((node) => knowsItsStore(node)));
-      await acknowledges(history, 20);
+      await running.flows(20);
       if (victim === postgres) outages.push({ from, to: now() });
     }
     // Service returns, and nobody died of another's death.
     for (const { app } of roles) await app.ready();
-    await acknowledges(history, 50);
+    await running.flows(50);
     expect(roles.map(({ app }) => app.ended)).toEqual(roles.map(() => undefined));
 
     // One after the other, under the same traffic: each ends well and comes back.
-    for (const half of [0, 1])
+    for (const half of [0, 1]) {
+      running.more(200);
       await Promise.all(
         [spillway.ingests, spillway.queries, spillway.sinks].map(async (both) => {
           const role = both[half] as Role;
@@ -113,7 +136,8 @@ describe.concurrent("at once", () => {
           await role.start();
         }),
       );
-    await acknowledges(history, 50);
+    }
+    await running.flows(50);
     await running.stop();
     await spillway.saved();
     const truth = await spillway.truth();

@@ -20,6 +20,13 @@ type Dropped = (entry: Entry) => void;
 export class PartitionQueues {
   readonly #waiting = new Map<number, Entry[]>();
 
+  /** Records that wait, those of answered requests among them. */
+  get records(): number {
+    let records = 0;
+    for (const queue of this.#waiting.values()) records += queue.length;
+    return records;
+  }
+
   push(partition: number, entry: Entry): void {
     const queue = this.#waiting.get(partition);
     if (queue) queue.push(entry);

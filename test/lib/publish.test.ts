@@ -37,11 +37,11 @@ class Producer implements BatchProducer {
       this.#next.set(partition, (this.#next.get(partition) ?? 0n) + BigInt(records.length));
     }
     end.resolve(bases);
-    await settled();
+    await paced();
   }
   async fail(kind: "retriable" | "fatal" | "unknown"): Promise<void> {
     this.last.end.reject(new LogError(kind, `${kind} failure`));
-    await settled();
+    await paced();
   }
   get last() {
     const last = this.sends.at(-1);
@@ -52,6 +52,9 @@ class Producer implements BatchProducer {
     return Promise.resolve();
   }
 }
+
+/** What is due behind a send has been sent. */
+const paced = (): Promise<void> => clock.advance(2);
 
 let producer: Producer;
 let clock: FakeClock;
@@ -121,6 +124,30 @@ test("a lone event leaves at once; a crowd gathers behind the send under way and
   await producer.acknowledge();
   expect(crowd.map(({ result }) => result)).toEqual(["0/1", "2/0", "0/2"]);
   expect(await inFlightBytes()).toBe(0);
+});
+
+test("the next send begins 2 ms after the last one began, however fast the broker is; after a pause at once", async () => {
+  followed([event(0, "a")]);
+  await settled();
+  followed([event(0, "b")]);
+  producer.last.end.resolve(new Map([[0, 0n]]));
+  await clock.advance(1);
+  expect(producer.sends).toHaveLength(1);
+  await clock.advance(1);
+  expect(producer.sends).toHaveLength(2);
+  await producer.acknowledge();
+  followed([event(0, "c")]);
+  await settled();
+  expect(producer.sends).toHaveLength(3);
+});
+
+test("a crowd of 16 keeps no pace", async () => {
+  followed([event(0, "a")]);
+  await settled();
+  followed(Array.from({ length: 16 }, (_, n) => event(1, `${n}`)));
+  producer.last.end.resolve(new Map([[0, 0n]]));
+  await settled();
+  expect(producer.sends).toHaveLength(2);
 });
 
 test("an array over several partitions and sends is acknowledged once, when all of it is, in the order given", async () => {
@@ -212,7 +239,7 @@ test("a partition that the broker's answer does not name is not acknowledged", a
   const both = followed([event(0, "a"), event(1, "b")]);
   await settled();
   producer.last.end.resolve(new Map([[1, 0n]]));
-  await settled();
+  await paced();
   expect(both.result).toBe("log-unreachable, stored: unknown");
   expect((await idsIn(producer.last.batches))[1]).toHaveLength(500);
   producer.last.end.resolve(new Map([[1, 1_000n]]));

@@ -146,7 +146,11 @@ test.each([
 
 test("what is no control record is told and passed over", async () => {
   const log = await used(freshLog());
-  const records = [raw("identity/2", "{"), raw("checkpoint/1/0", '{"nextOffset":"x"}'), { key: Buffer.from("x"), value: null }];
+  const records = [
+    raw("identity/2", "{"),
+    raw("checkpoint/1/0", '{"nextOffset":"x"}'),
+    { key: Buffer.from("x"), value: null },
+  ];
   await log.producer.append(log.controlTopic, [{ partition: 0, records }]);
   await log.opened.controlWriter.checkpoints(1, new Map([[1, 3n]]));
   const lines = keptLog();

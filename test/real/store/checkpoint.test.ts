@@ -72,15 +72,13 @@ test("owners of the same partitions in opposite order do not deadlock", async ()
   const pools = [1, 2].map(() => openPool(store.database.url));
   onTestFinished(() => Promise.all(pools.map((pool) => pool.close())).then(() => undefined));
   for (let round = 0n; round < 15n; round++) {
-    const taken = partitions
-      .slice(0, 500)
-      .map((partition) => ({
-        lane: new Lane(partition),
-        life: 0,
-        expected: round,
-        nextOffset: round + 1n,
-        records: [],
-      }));
+    const taken = partitions.slice(0, 500).map((partition) => ({
+      lane: new Lane(partition),
+      life: 0,
+      expected: round,
+      nextOffset: round + 1n,
+      records: [],
+    }));
     const lost = await Promise.all(
       pools.map((pool, n) =>
         pool.transaction({ lockTimeoutMs: 20_000, statementTimeoutMs: 20_000, idleTimeoutMs: 20_000 }, (transaction) =>

@@ -73,7 +73,10 @@ function format(
   const fresh = `${data}.new`;
   rmSync(fresh, { recursive: true, force: true });
   writeFileSync(config, properties(fresh));
-  const cluster = randomBytes(16).toString("base64url");
+  const id = randomBytes(16);
+  // Base64url of a first byte below 128 begins with a letter: an id that begins with a hyphen is taken for an option.
+  id[0] = (id[0] ?? 0) & 0x7f;
+  const cluster = id.toString("base64url");
   const args = [...JVM, ...QUIET, "-cp", `${jars}/*`, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config];
   const done = spawnSync(java, args, { encoding: "utf8" });
   if (done.status !== 0) throw new Error(`Kafka: its storage could not be formatted: ${done.stdout}${done.stderr}`);

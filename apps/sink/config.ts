@@ -13,7 +13,7 @@ export const sinkSettings = {
     maximum: 300_000,
   }),
   SPILLWAY_SINK_WAITING_BYTES: integer("Records fetched and not yet saved, in one sink; beyond it fetching pauses.", {
-    default: 64 * 1024 * 1024,
+    default: 16 * 1024 * 1024,
     minimum: 1024 * 1024,
     maximum: 1024 * 1024 * 1024,
   }),

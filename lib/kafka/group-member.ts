@@ -19,8 +19,9 @@ const MAX_WAIT_MS = 100;
  * every few records, 2,000 events/s cost it and the broker some hundred polls a second, and the database as many commits.
  */
 const FETCH_BYTES_MIN = 64 * 1024;
-const FETCH_BYTES_MAX = 4 * 1024 * 1024;
-const PARTITION_FETCH_BYTES_MAX = 1024 * 1024;
+/** Small: the library holds a whole answer decoded, and every lane may overshoot by its part. No slower than four times it. */
+const FETCH_BYTES_MAX = 1024 * 1024;
+const PARTITION_FETCH_BYTES_MAX = 256 * 1024;
 /** How long leaving may take before the connections are cut; the group then waits for the session to time out. */
 const LEAVE_MS = 3_000;
 

@@ -22,7 +22,7 @@ beforeEach(() => {
 const some = (partition: number, from: number, count: number) =>
   fetched(
     partition,
-    Array.from({ length: count }, (_, n) => rawRecord(BigInt(from + n), null, Buffer.alloc(700))),
+    Array.from({ length: count }, (_, n) => rawRecord(BigInt(from + n), null, Buffer.alloc(500))),
   );
 const begin = (...partitions: number[]): void => {
   lanes.assign(partitions);

@@ -21,6 +21,8 @@ const USUAL_DATA = fileURLToPath(new URL("../.spillway", import.meta.url));
 const SINK_PORT = 3003;
 const READY_LIMIT_MS = 120_000;
 const LOOK_MS = 100;
+/** A sink that was killed keeps its partitions so long; with one sink on one machine nobody else could want them. */
+const SESSION_TIMEOUT_MS = "10000";
 /** Ctrl-C under npm arrives twice: from the terminal, and from npm. Only a later one means haste. */
 const SAME_SIGNAL_MS = 1_000;
 
@@ -120,7 +122,8 @@ async function up({ data, withSink, signal, toStop }: Wanted): Promise<void> {
   const roles = [createRole({ name: "web", port, env, say })];
   if (withSink) {
     const [other = 0] = (await isFree(SINK_PORT)) ? [SINK_PORT] : await freePorts(1);
-    roles.push(createRole({ name: "sink", port: other, env, say }));
+    const session = process.env["SPILLWAY_SESSION_TIMEOUT_MS"] || SESSION_TIMEOUT_MS;
+    roles.push(createRole({ name: "sink", port: other, env: { ...env, SPILLWAY_SESSION_TIMEOUT_MS: session }, say }));
   }
   // The processes drain together; then the servers go.
   toStop.unshift(

@@ -35,6 +35,8 @@ declare module "fastify" {
 }
 
 export interface Guard {
+  /** A node without keys that was not opened: it serves this machine, and no page of another site in its browser. */
+  readonly localOnly: boolean;
   authenticate(request: FastifyRequest): Access | null;
   readonly state: { readonly draining: boolean };
   readonly metrics: Metrics;
@@ -49,9 +51,10 @@ export function guardRoute(route: RouteOptions, guard: Guard): void {
   // Made per route: looking a route's options up for each request costs more than the checks.
   const { consumes } = route.schema ?? {};
   const kind = route.config?.access;
+  const { localOnly } = guard;
   const onRequest = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void => {
     const found = guard.authenticate(request);
-    const refused = refusal(request, found, { kind, draining: guard.state.draining, consumes });
+    const refused = refusal(request, found, { kind, localOnly, draining: guard.state.draining, consumes });
     if (refused) return void sendProblem(reply, refused, 1, guard.state.draining);
     request.access = found ?? noAccess;
     done();
@@ -72,6 +75,7 @@ const nameOf = ({ method, url }: RouteOptions): string => `${[method].flat().joi
 
 interface RouteRules {
   readonly kind: "open" | "operate" | "firstMessage" | undefined;
+  readonly localOnly: boolean;
   readonly draining: boolean;
   readonly consumes: readonly string[] | undefined;
 }
@@ -79,6 +83,11 @@ interface RouteRules {
 function refusal({ headers }: FastifyRequest, found: Access | null, rules: RouteRules): Problem | null {
   if (rules.kind === "open") return null;
   if (rules.draining) return problem("shutting-down", "Ask another node, or this one in a moment.");
+  if (rules.localOnly && !isLocal(headers.host, headers.origin))
+    return problem(
+      "forbidden",
+      "This node has no keys and serves its own machine only, by the name 127.0.0.1 or localhost: make a key with npm run keys, or start it with SPILLWAY_OPEN=true.",
+    );
   const waits = rules.kind === "firstMessage" && headers.authorization === undefined;
   if (!found && !waits) {
     const given = headers.authorization === undefined ? "There is none" : "The one given is not known";
@@ -103,4 +112,12 @@ function requireClosedSchema(route: RouteOptions): void {
       part === undefined || (part as { additionalProperties?: unknown }).additionalProperties === false,
       `${nameOf(route)} takes unknown parameters: give its schemas additionalProperties: false`,
     );
+}
+
+const LOCAL_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i;
+
+/** By the name that was asked for, since another name may be made to lead here, and by the page that asks, if any does. */
+function isLocal(host: string | undefined, origin: string | undefined): boolean {
+  if (host !== undefined && !LOCAL_HOST.test(host)) return false;
+  return origin === undefined || LOCAL_HOST.test(origin.replace(/^https?:\/\//i, ""));
 }

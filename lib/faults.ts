@@ -10,7 +10,10 @@ export const PROBLEM_TYPE = "application/problem+json";
 
 /** Fastify's code → ours, with the remedy. */
 const KNOWN: Readonly<Record<string, readonly [ProblemCode, string]>> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: ["unsupported-media-type", "Send the content type that this address takes."],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    "unsupported-media-type",
+    "Send the content type that this address takes: application/json, by the header content-type.",
+  ],
   FST_ERR_CTP_BODY_TOO_LARGE: ["body-too-large", `Send at most ${LIMITS.bodyBytesMax} bytes at a time.`],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ["malformed-request", "The body is not as long as content-length says."],
   FST_ERR_BAD_URL: ["not-found", "The path is not well percent-encoded."],

@@ -38,10 +38,12 @@ export type Server = FastifyInstance<
 export interface ServerOptions {
   readonly log: Log;
   readonly metrics: Metrics;
-  /** null: no keys, everybody may do everything. */
+  /** null: no keys, everybody on this machine may do everything, or simply everybody if `open`. */
   readonly access: KeyRing | null;
   readonly ready: () => Promise<Readiness> | Readiness;
   readonly title: string;
+  /** Serve other machines, and pages of other sites, even without keys. */
+  readonly open?: boolean;
   readonly connectionsMax?: number;
   readonly clock?: Clock;
 }
@@ -79,6 +81,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   }).withTypeProvider<TypeBoxTypeProvider>();
   server.server.maxConnections = options.connectionsMax ?? 20_000;
   const state = { draining: false };
+  const localOnly = keys === null && options.open !== true;
   server.addHook("preClose", (done) => {
     state.draining = true;
     done();
@@ -89,7 +92,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   server.decorate("spillway", { log, clock, accessOf, authenticate });
   server.decorateRequest("access", null as unknown as Access);
   answerUnknown(server, metrics);
-  server.addHook("onRoute", (route) => guardRoute(route, { authenticate, state, metrics }));
+  server.addHook("onRoute", (route) => guardRoute(route, { authenticate, localOnly, state, metrics }));
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("application/json", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
   server.setValidatorCompiler<TSchema>(({ schema, httpPart }) =>

@@ -16,6 +16,16 @@ const ProblemSchema = Type.Object(
     code: Type.Enum(Object.keys(PROBLEMS)),
     detail: Type.String({ description: "What is wrong, with the value, and what to do about it." }),
     field: Type.Optional(Type.String({ description: "JSON pointer or parameter name." })),
+    problems: Type.Optional(
+      Type.Array(Type.Object({ field: Type.String(), detail: Type.String() }), {
+        description: "Each fault by itself.",
+      }),
+    ),
+    problemsTotal: Type.Optional(Type.Integer({ description: "Of which the first 1,000 are listed." })),
+    stored: Type.Optional(
+      Type.Enum(["no", "unknown"], { description: "With a 503 to POST: whether anything may be." }),
+    ),
+    ids: Type.Optional(Type.Array(Type.String(), { description: "With a 503 to POST: what to send again with." })),
   },
   { $id: "Problem" },
 );
@@ -62,5 +72,14 @@ function told(schema: FastifySchema | undefined, url: string): FastifySchema {
   if (!schema) return { hide: true };
   if (!url.startsWith(API_PREFIX)) return schema;
   const response = { ...problemAnswers, ...(schema.response as object) };
-  return { ...schema, response, security: [{ bearer: [] }] };
+  const querystring = withoutDefaults(schema.querystring);
+  return { ...schema, ...(querystring ? { querystring } : {}), response, security: [{ bearer: [] }] };
+}
+
+/** A parameter that has a default may be left out; only for the handler it is always there. */
+function withoutDefaults(schema: unknown): object | undefined {
+  const { properties, required } = (schema ?? {}) as { properties?: Record<string, object>; required?: string[] };
+  if (properties === undefined || required === undefined) return undefined;
+  const needed = required.filter((name) => !("default" in (properties[name] ?? {})));
+  return { ...(schema as object), required: needed };
 }

@@ -18,6 +18,7 @@ await main("query", async (signal, log) => {
     metrics,
     clock,
     access: readKeys(settings),
+    open: settings.SPILLWAY_OPEN,
     connectionsMax: settings.SPILLWAY_CONNECTIONS_MAX,
     ready: () => query.ready(),
     title: "Spillway query",

@@ -220,7 +220,10 @@ const PASSING: ReadonlySet<string> = new Set(["down", "overload", "lock", "space
 
 const storeUnreachable = (cause?: unknown): ProblemError =>
   new ProblemError(
-    problem("store-unreachable", "Saved events cannot be read now: try again, or ask with view=unsaved."),
+    problem(
+      "store-unreachable",
+      "Saved events could not be read in the time that timeoutMs gives: try again, or ask with view=unsaved.",
+    ),
     { cause },
   );
 

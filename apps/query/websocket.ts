@@ -121,7 +121,10 @@ export class LiveSocket implements Outlet {
       this.#fail(error);
       return;
     }
-    this.#socket.on("message", () => {
+    this.#socket.on("message", (data: Buffer) => {
+      // A token that was not needed, as on a node without keys, does no harm.
+      const token = tokenOf(data);
+      if (token !== null && this.#parts.accessOf(token) !== null) return;
       this.#refuse(
         problem("invalid-parameter", "One socket follows one client, by its address: it takes no messages."),
       );

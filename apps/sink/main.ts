@@ -17,6 +17,7 @@ await main("sink", async (signal, log) => {
     metrics,
     clock,
     access: readKeys(settings),
+    open: settings.SPILLWAY_OPEN,
     connectionsMax: settings.SPILLWAY_CONNECTIONS_MAX,
     ready: () => sink.ready(),
     title: "Spillway sink",

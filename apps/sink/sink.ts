@@ -47,7 +47,10 @@ export class Sink implements Task {
     if (outage) missing.push(`store: ${outage.errorClass} ${since(outage.sinceMs)}: ${outage.error}`);
     if (unreachable !== null) missing.push(`log: no answer ${since(unreachable)}`);
     if (this.#waiting !== "") missing.push(this.#waiting);
-    else if (!this.#assigned()) missing.push("group: no assignment yet");
+    else if (!this.#assigned())
+      missing.push(
+        `group: no assignment yet; a sink that was killed keeps its partitions for ${this.#settings.SPILLWAY_SESSION_TIMEOUT_MS} ms`,
+      );
     return { ready: missing.length === 0, missing };
   }
 

@@ -23,6 +23,7 @@ await main("web", async (signal, log) => {
     metrics,
     clock,
     access: readKeys(settings),
+    open: settings.SPILLWAY_OPEN,
     connectionsMax: settings.SPILLWAY_CONNECTIONS_MAX,
     ready: () => bothReady({ ingest: ingest.ready(), query: query.ready() }),
     title: "Spillway",

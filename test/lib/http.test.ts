@@ -544,3 +544,39 @@ describe("on the wire", () => {
     await ended;
   });
 });
+
+describe("a node without keys", () => {
+  const ask = async (headers: Record<string, string>, more: Partial<ServerOptions> = {}): Promise<number> => {
+    const { server } = await sampleServer({ access: null, ...more });
+    return (await server.inject({ url: `${EVENTS}?clientId=a`, headers })).statusCode;
+  };
+
+  test("serves its own machine, and its own pages there", async () => {
+    for (const host of ["127.0.0.1:3000", "localhost:3000", "[::1]:3000", "localhost"]) {
+      expect(await ask({ host })).toBe(200);
+      expect(await ask({ host, origin: `http://${host}` })).toBe(200);
+    }
+  });
+
+  test("refuses other host names and pages of other sites, unless it was opened", async () => {
+    const foreign = [
+      { host: "evil.example:3000" },
+      { host: "127.0.0.1.evil.example" },
+      { host: "127.0.0.1:3000", origin: "https://evil.example" },
+      { host: "127.0.0.1:3000", origin: "https://localhost.evil.example" },
+      { host: "127.0.0.1:3000", origin: "null" },
+    ];
+    for (const headers of foreign) {
+      expect(await ask(headers)).toBe(403);
+      expect(await ask(headers, { open: true })).toBe(200);
+    }
+  });
+});
+
+test("the document asks for no parameter that has a default", async () => {
+  const { server } = await sampleServer();
+  type Document = { paths: Record<string, { get?: { parameters?: unknown[] } }> };
+  await server.ready();
+  const { parameters } = (server.swagger() as unknown as Document).paths[EVENTS]?.get ?? {};
+  expect(parameters).toContainEqual(expect.objectContaining({ name: "limit", required: false }));
+});

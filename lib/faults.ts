@@ -47,7 +47,9 @@ export const errorHandler =
 
 /** What is not even HTTP never reaches a route: the answer goes straight to the socket, which then closes. */
 export function clientErrorHandler(error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy(error);
+  // An answer to an earlier request on this connection is still due: anything written now would be taken for it.
+  const answering = (socket as { _httpMessage?: unknown })._httpMessage;
+  if (error.code === "ECONNRESET" || !socket.writable || answering) return void socket.destroy(error);
   const sent = brokenRequest(error.code);
   const body = JSON.stringify(sent);
   socket.end(

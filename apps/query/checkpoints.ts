@@ -4,6 +4,7 @@
  */
 import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
+import { isWrongStore } from "#lib/postgres/identity.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import type { Rows } from "./rows.ts";
 import type { Tail } from "./tail.ts";
@@ -110,6 +111,7 @@ export class Checkpoints {
       for (const [partition, startBefore] of starts) this.observe(partition, found.get(partition) ?? null, startBefore);
       return true;
     } catch (error) {
+      if (isWrongStore(error)) throw error;
       if (!this.#away)
         this.#log.warn("database lost", { error: error instanceof Error ? error.message : String(error) });
       this.#away = true;

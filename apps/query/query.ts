@@ -6,6 +6,7 @@ import { RecordDecoder } from "#lib/decode.ts";
 import type { Readiness } from "#lib/http.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { partitionOf } from "#lib/partition.ts";
+import { isWrongStore, verifyIdentity } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
@@ -177,7 +178,7 @@ export class Query implements Task {
       const bytesMax = this.#settings.SPILLWAY_TAIL_BYTES;
       const tail = new Tail({ bytesMax, log, clock, metrics }, starts);
       const { epoch, partitions } = identity;
-      const prepare = (): Promise<unknown> => migrate(this.#pool);
+      const prepare = (): Promise<void> => this.#openStore(connected);
       const checkpoints = new Checkpoints({ epoch, partitions, rows, tail, log, clock, known, prepare });
       const refresh = (): Promise<boolean> => checkpoints.refresh();
       const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, log, clock });
@@ -195,11 +196,19 @@ export class Query implements Task {
     }
   }
 
+  /** @throws StoreBelongsElsewhere, StoreNotUnicode; what the database gives */
+  async #openStore({ control }: ConnectedLog): Promise<void> {
+    await migrate(this.#pool);
+    await verifyIdentity(this.#pool, control.identities());
+  }
+
   /** The database's word; without it the control topic's, which may be old and then only makes the tail longer. */
-  async #knownCheckpoints({ identity, control }: ConnectedLog, rows: Rows): Promise<ReadonlyMap<number, bigint>> {
+  async #knownCheckpoints(connected: ConnectedLog, rows: Rows): Promise<ReadonlyMap<number, bigint>> {
+    const { identity, control } = connected;
     try {
-      return await askCheckpoints(rows, identity.epoch, () => migrate(this.#pool));
+      return await askCheckpoints(rows, identity.epoch, () => this.#openStore(connected));
     } catch (error) {
+      if (isWrongStore(error)) throw error;
       this.#surroundings.log.warn("database not reached yet", { error: (error as Error).message });
     }
     const published = new Map<number, bigint>();

@@ -114,10 +114,15 @@ export class Reader {
   async #attempt(reading: Reading, pin: Pin, mark: bigint): Promise<Page | null> {
     const { checkpoints } = this.#parts;
     if (checkpoints.away) return this.#withoutRows(reading, pin);
+    const begunMs = this.#parts.clock.elapsed();
     try {
       return await this.#withRows(reading, pin, mark);
     } catch (error) {
-      if (!checkpoints.failed(error) && !PASSING.has(classify(error))) throw error;
+      if (checkpoints.failed(error)) return this.#withoutRows(reading, pin, error);
+      if (!PASSING.has(classify(error))) throw error;
+      // Silent for as long as we ask at most, it counts as away. A caller who gave it less time has proved nothing.
+      const early = this.#parts.clock.elapsed() - begunMs < LOOK_UP_MS_MAX * 0.9;
+      if (early && GIVEN_UP.test((error as Error).message)) throw storeUnreachable(error);
       return this.#withoutRows(reading, pin, error);
     }
   }
@@ -216,6 +221,7 @@ export class Reader {
 const isInTail = ({ order, query }: Reading, { start }: Pin): boolean =>
   query.view === "unsaved" || comparePlaces(query.after, { epoch: order.epoch, offset: start - 1n }) >= 0;
 
+const GIVEN_UP = /query read timeout/i;
 const PASSING: ReadonlySet<string> = new Set(["down", "overload", "lock", "space"]);
 
 const storeUnreachable = (cause?: unknown): ProblemError =>

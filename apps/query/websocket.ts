@@ -146,6 +146,8 @@ export class LiveSocket implements Outlet {
       }
       if (this.writable()) this.#socket.ping();
       this.#subscription?.heartbeat();
+      // One that waits for the tail hears of its own client's news only; with none, this finds that the tail is there.
+      this.#subscription?.wake();
       this.#beat();
     });
   }

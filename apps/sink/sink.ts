@@ -6,7 +6,7 @@ import type { Control } from "#lib/control.ts";
 import { RecordDecoder } from "#lib/decode.ts";
 import type { Readiness } from "#lib/http.ts";
 import type { Metrics } from "#lib/metrics.ts";
-import { ensureIdentity, StoreBelongsElsewhere } from "#lib/postgres/identity.ts";
+import { ensureIdentity, isWrongStore } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
@@ -94,7 +94,7 @@ export class Sink implements Task {
         this.#waiting = "";
         return;
       } catch (error) {
-        if (error instanceof StoreBelongsElsewhere) throw error;
+        if (isWrongStore(error)) throw error;
         const message = (error as Error).message;
         const waitMs = this.#circuit.failed(classify(error), message, clock.now(), clock.random());
         log.warn("store not opened yet", { errorClass: classify(error), error: message, waitMs });

@@ -11,6 +11,7 @@ import type { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import { isFinal } from "./assign.ts";
 import { type Batch, prepare, type Slice } from "./batch.ts";
+import { StoreRefusesAll } from "./bisect.ts";
 import { endFrozenOwners, markCheckpoints, readCheckpoints } from "./checkpoint.ts";
 import type { Circuit } from "./circuit.ts";
 import type { Controller } from "./controller.ts";
@@ -122,9 +123,14 @@ export class Writer {
       const errorClass = classify(error);
       if (errorClass === "duplicate" && way === "copy") return "stage";
       if (errorClass === "data" && way !== "bisect") return "bisect";
-      await this.#wait(error, signal);
+      await this.#wait(error, slices, signal);
       return signal.aborted ? null : way;
     }
+  }
+
+  /** They come with what has arrived since: one event that the table takes shows that the others are at fault. */
+  #takeAgain(slices: readonly Slice[]): void {
+    for (const { taken } of slices) this.#parts.lanes.restart(taken.lane.partition, taken.expected);
   }
 
   #written(slices: readonly Slice[], written: Extract<Written, { kind: "written" }>, totalMs: number): void {
@@ -187,7 +193,7 @@ export class Writer {
     }
   }
 
-  async #wait(error: unknown, signal: AbortSignal): Promise<void> {
+  async #wait(error: unknown, slices: readonly Slice[], signal: AbortSignal): Promise<void> {
     const { circuit, clock, log, metrics } = this.#parts;
     const errorClass = error instanceof LogError ? "down" : classify(error);
     const message = error instanceof Error ? error.message : String(error);
@@ -197,6 +203,7 @@ export class Writer {
     const grave = errorClass === "bug" || errorClass === "space" || errorClass === "duplicate";
     log[grave ? "error" : "warn"]("store did not take a batch", { errorClass, error: message, waitMs });
     await clock.sleep(waitMs, signal);
+    if (error instanceof StoreRefusesAll) this.#takeAgain(slices);
     const since = circuit.outage?.sinceMs ?? clock.now();
     if (errorClass === "lock" && clock.now() - since > FROZEN_MS) await this.#endFrozenOwners();
   }

@@ -30,8 +30,29 @@ export async function ensureIdentity(pool: Pool, identities: readonly LogIdentit
   await verifyIdentity(pool, identities);
 }
 
-/** Of the epochs that the database knows. @throws StoreBelongsElsewhere; what the database gives */
+/** The database cannot keep all text. */
+class StoreNotUnicode extends Error {
+  constructor(encoding: string) {
+    super(`This database keeps text as ${encoding}, so good events could not be saved: use one with ENCODING 'UTF8'.`);
+    this.name = "StoreNotUnicode";
+  }
+}
+
+/** No wait mends these: the role must stop and say so. */
+export const isWrongStore = (error: unknown): boolean =>
+  error instanceof StoreBelongsElsewhere || error instanceof StoreNotUnicode;
+
+/**
+ * Of the epochs that the database knows.
+ * @throws StoreBelongsElsewhere, StoreNotUnicode; what the database gives
+ */
 export async function verifyIdentity(pool: Pool, identities: readonly LogIdentity[]): Promise<void> {
+  const [store] = await pool.query<{ encoding: string }>(
+    "SELECT current_setting('server_encoding') AS encoding",
+    [],
+    TIMEOUT_MS,
+  );
+  if (store && store.encoding !== "UTF8") throw new StoreNotUnicode(store.encoding);
   const rows = await pool.query<{ log_epoch: number; topic: string; partitions: number }>(
     "SELECT log_epoch, topic, partitions FROM spillway.log_identity",
     [],

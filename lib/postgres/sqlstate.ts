@@ -14,6 +14,9 @@ export type ErrorClass = "data" | "duplicate" | "lock" | "overload" | "down" | "
 const BY_STATE: Readonly<Record<string, ErrorClass>> = {
   "23505": "duplicate",
   "23502": "data",
+  "23503": "data",
+  "23P01": "data",
+  P0001: "data",
   "23514": "data",
   "54001": "data",
   "55P03": "lock",
@@ -67,11 +70,21 @@ const BY_MESSAGE: readonly (readonly [RegExp, ErrorClass])[] = [
   ],
 ];
 
+const OWN_UNIQUE = new Set([
+  "event_pkey",
+  "event_identity",
+  "checkpoint_pkey",
+  "dead_letter_pkey",
+  "log_identity_pkey",
+]);
+
 /** @param error whatever a query, a connection attempt or the pool rejected with */
 export function classify(error: unknown): ErrorClass {
-  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  const { code, message, constraint } = (error ?? {}) as { code?: unknown; message?: unknown; constraint?: unknown };
   const state = typeof code === "string" ? code : "";
   const text = typeof message === "string" ? message : "";
+  // A unique rule that somebody else made is broken by the row, not by a copy of it.
+  if (state === "23505" && typeof constraint === "string" && !OWN_UNIQUE.has(constraint)) return "data";
   const known = BY_STATE[state];
   if (known !== undefined) return known;
   if (SOCKET.has(state)) return "down";

@@ -4,7 +4,7 @@ import { classify, type ErrorClass } from "#lib/postgres/sqlstate.ts";
 const withCode = (code: string, message = "whatever"): Error => Object.assign(new Error(message), { code });
 
 const STATES: Readonly<Record<ErrorClass, readonly string[]>> = {
-  data: ["22P02", "22021", "22003", "22P05", "54001", "23502", "23514"],
+  data: ["22P02", "22021", "22003", "22P05", "54001", "23502", "23503", "23514", "23P01", "P0001"],
   duplicate: ["23505"],
   lock: ["55P03", "40P01", "40001"],
   overload: ["57014", "53300", "53400"],
@@ -26,7 +26,7 @@ const STATES: Readonly<Record<ErrorClass, readonly string[]>> = {
     "EHOSTUNREACH",
   ],
   space: ["53100", "53200", "58030"],
-  bug: ["42P01", "42703", "42501", "28P01", "28000", "3D000", "23503", "0A000", "XX000", "42000"],
+  bug: ["42P01", "42703", "42501", "28P01", "28000", "3D000", "0A000", "XX000", "42000"],
 };
 
 describe.each(Object.entries(STATES))("%s", (errorClass, codes) => {
@@ -55,6 +55,13 @@ describe("messages decide where no code does, and where PgBouncer says 08P01 to 
   ])("%s: %s", (errorClass, message, code) => {
     expect(classify(code === undefined ? new Error(message) : withCode(code, message))).toBe(errorClass);
   });
+});
+
+test("a unique rule of ours tells of a copy, one of somebody else's of a row at fault", () => {
+  const broken = (constraint: string): Error => Object.assign(withCode("23505"), { constraint });
+  expect(classify(broken("event_identity"))).toBe("duplicate");
+  expect(classify(broken("event_pkey"))).toBe("duplicate");
+  expect(classify(broken("mine"))).toBe("data");
 });
 
 test("anything thrown has a class", () => {

@@ -30,6 +30,8 @@ export interface TransactionLimits {
 type Row = Record<string, unknown>;
 
 const CLOSE_MS_MAX = 3_000;
+/** How long the server may take to end a statement that it was asked to cancel. */
+const RECOVER_MS_MAX = 1_000;
 
 /** Statements inside one transaction. */
 export interface Transaction {
@@ -70,7 +72,7 @@ export class Pool {
     return { total: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount };
   }
 
-  /** One statement. After `timeoutMs` it is given up, ended on the server, and its connection closed. */
+  /** One statement. After `timeoutMs` it is given up, and ended on the server. */
   async query<R extends Row>(text: string, values: readonly unknown[], timeoutMs: number): Promise<R[]> {
     const client = await this.#pool.connect();
     try {
@@ -78,11 +80,26 @@ export class Pool {
       client.release();
       return result.rows;
     } catch (error) {
-      // Only then is its place in the pool free: a backend that lives on would be one connection too many.
-      if (isGivenUp(error)) void cancelStatement(client, this.#clock).then(() => client.release(true));
+      if (isGivenUp(error)) void this.#recover(client);
       else client.release(!isServerAnswer(error));
       throw error;
     }
+  }
+
+  /**
+   * Ends a statement that was given up. Its place in the pool is free when the server says that it is over, and then the
+   * connection is as good as before; closed instead, its backend would live on for a moment beside the next one's.
+   */
+  async #recover(client: pg.PoolClient): Promise<void> {
+    const over = Promise.withResolvers<boolean>();
+    const onDrain = (): void => over.resolve(true);
+    client.once("drain", onDrain);
+    const cancel = this.#clock.after(RECOVER_MS_MAX, () => over.resolve(false));
+    await cancelStatement(client, this.#clock);
+    const usable = await over.promise;
+    cancel();
+    client.removeListener("drain", onDrain);
+    client.release(!usable);
   }
 
   /** Commits what `work` did, or rolls it back and rejects with its error. A rejection of COMMIT itself may have committed. */

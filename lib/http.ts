@@ -74,7 +74,12 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     requestTimeout: TIMEOUTS.requestTimeoutMs,
     connectionTimeout: TIMEOUTS.connectionTimeoutMs,
     keepAliveTimeout: TIMEOUTS.keepAliveTimeoutMs,
-    http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: TIMEOUTS.headersTimeoutMs },
+    http: {
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: TIMEOUTS.headersTimeoutMs,
+      // Any other upgrade (curl --http2 asks for h2c) is served as HTTP/1.1: handed over, its body would be lost.
+      shouldUpgradeCallback: ({ method, headers }) => method === "GET" && /^websocket$/i.test(headers.upgrade ?? ""),
+    },
     return503OnClosing: false,
     clientErrorHandler,
     frameworkErrors: (error, request, reply) => void errorHandler(log)(error, request, reply),

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { request } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import websocket from "@fastify/websocket";
@@ -579,4 +580,19 @@ test("the document asks for no parameter that has a default", async () => {
   await server.ready();
   const { parameters } = (server.swagger() as unknown as Document).paths[EVENTS]?.get ?? {};
   expect(parameters).toContainEqual(expect.objectContaining({ name: "limit", required: false }));
+});
+
+test("a client that offers HTTP/2 on the way is served as HTTP/1.1, body and all", async () => {
+  const { server } = await sampleServer({ access: null });
+  await server.register(websocket);
+  await server.listen({ host: "127.0.0.1", port: 0 });
+  const answered = Promise.withResolvers<number | undefined>();
+  const offer = { connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "AAMAAABkAAQCAAAAAAIAAAAA" };
+  const { port } = server.server.address() as AddressInfo;
+  request({ port, path: EVENTS, method: "POST", headers: { ...offer, "content-type": "application/json" } }, (answer) =>
+    answered.resolve(answer.resume().statusCode),
+  )
+    .on("error", answered.reject)
+    .end('{"clientId":"a"}');
+  expect(await answered.promise).toBe(201);
 });

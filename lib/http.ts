@@ -26,7 +26,6 @@ import { compileParameters } from "./parameters.ts";
 import { problem } from "./problem.ts";
 import type { Task } from "./run.ts";
 
-export type { Readiness };
 export type Server = FastifyInstance<
   RawServerDefault,
   IncomingMessage,
@@ -85,10 +84,10 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     frameworkErrors: (error, request, reply) => void errorHandler(log)(error, request, reply),
   }).withTypeProvider<TypeBoxTypeProvider>();
   server.server.maxConnections = options.connectionsMax ?? 20_000;
-  const state = { draining: false };
+  const state = { draining: false, sinceMs: clock.now() };
   const localOnly = keys === null && options.open !== true;
   server.addHook("preClose", (done) => {
-    state.draining = true;
+    Object.assign(state, { draining: true, sinceMs: clock.now() });
     done();
   });
   const accessOf = (token: string): Access | null => (keys ? keys.find(token) : openAccess);
@@ -106,8 +105,11 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   server.setSerializerCompiler(() => JSON.stringify);
   server.setErrorHandler(errorHandler(log));
   await describeRoutes(server, title);
-  const ready = () => (state.draining ? { ready: false, missing: ["it is shutting down"] } : options.ready());
-  addOperatorRoutes(server, { metrics, ready });
+  const leaving = (): Readiness => ({
+    ready: false,
+    missing: [{ what: "it is shutting down", sinceMs: state.sinceMs }],
+  });
+  addOperatorRoutes(server, { metrics, clock, ready: () => (state.draining ? leaving() : options.ready()) });
   return server;
 }
 

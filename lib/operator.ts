@@ -1,35 +1,49 @@
 /** What an operator asks of every role: does it live, can it do its job, how is it doing, what does it offer. */
 import type { FastifyInstance } from "fastify";
 import { Type } from "typebox";
+import type { Clock } from "./clock.ts";
 import type { Metrics } from "./metrics.ts";
 
-/** Whether a role can do its job. More members may say more. */
-export interface Readiness {
-  readonly ready: boolean;
-  /** What is missing, each in a few words; empty when ready. */
-  readonly missing: readonly string[];
-  readonly [more: string]: unknown;
+/** What is the matter, in a few words, and since when, in the clock's ms: an operator asks that first. */
+export interface Reason {
+  readonly what: string;
+  readonly sinceMs: number;
 }
 
-const ReadinessSchema = Type.Object({ ready: Type.Boolean(), missing: Type.Array(Type.String()) });
+/** None while there is nothing the matter: `sinceMs` is null then. */
+export const reasons = (what: string, sinceMs: number | null): readonly Reason[] =>
+  sinceMs === null ? [] : [{ what, sinceMs }];
+
+/** Whether a role can do its job. */
+export interface Readiness {
+  readonly ready: boolean;
+  /** Empty when ready. */
+  readonly missing: readonly Reason[];
+  /** What weakens it and leaves it ready. */
+  readonly degraded?: readonly Reason[];
+}
+
+const Told = Type.Array(Type.String());
+const ReadinessSchema = Type.Object({ ready: Type.Boolean(), missing: Told, degraded: Type.Optional(Told) });
 const tags = ["operator"];
 
 /** @param ready must answer by itself within a second or so, also when what it asks is away */
 export function addOperatorRoutes(
   server: FastifyInstance,
-  { metrics, ready }: { metrics: Metrics; ready: () => Promise<Readiness> | Readiness },
+  { metrics, clock, ready }: { metrics: Metrics; clock: Clock; ready: () => Promise<Readiness> | Readiness },
 ): void {
+  const readiness = whoeverTells(ready, clock);
   const open = { access: "open" } as const;
   const lives = { tags, summary: "The process lives", response: { 200: Type.Object({ alive: Type.Boolean() }) } };
   server.get("/healthz", { config: open, schema: lives }, () => ({ alive: true }));
   const able = {
     tags,
-    summary: "Whether this role can do its job, and what is missing",
+    summary: "Whether this role can do its job, and what is missing since when",
     response: { 200: ReadinessSchema, 503: ReadinessSchema },
   };
   server.get("/readyz", { config: open, schema: able }, async (_request, reply) => {
-    const state = await readiness(ready);
-    return reply.code(state.ready ? 200 : 503).send(state);
+    const state = await readiness();
+    return reply.code(state.ready ? 200 : 503).send(printed(state));
   });
   const numbers = { tags, summary: "Prometheus metrics", produces: ["text/plain"], response: { 200: Type.String() } };
   server.get("/metrics", { config: { access: "operate" }, schema: numbers }, async (_request, reply) =>
@@ -39,10 +53,23 @@ export function addOperatorRoutes(
 }
 
 /** A role that cannot even tell is not ready, and says why. */
-async function readiness(ready: () => Promise<Readiness> | Readiness): Promise<Readiness> {
-  try {
-    return await ready();
-  } catch (error) {
-    return { ready: false, missing: [error instanceof Error ? error.message : String(error)] };
-  }
+function whoeverTells(ready: () => Promise<Readiness> | Readiness, clock: Clock): () => Promise<Readiness> {
+  let muteSinceMs: number | null = null;
+  return async () => {
+    try {
+      const state = await ready();
+      muteSinceMs = null;
+      return state;
+    } catch (error) {
+      muteSinceMs ??= clock.now();
+      const what = error instanceof Error ? error.message : String(error);
+      return { ready: false, missing: [{ what, sinceMs: muteSinceMs }] };
+    }
+  };
+}
+
+function printed({ ready, missing, degraded }: Readiness): Record<string, unknown> {
+  const told = (list: readonly Reason[]): string[] =>
+    list.map(({ what, sinceMs }) => `${what} (since ${new Date(sinceMs).toISOString()})`);
+  return { ready, missing: told(missing), ...(degraded && { degraded: told(degraded) }) };
 }

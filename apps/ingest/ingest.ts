@@ -4,8 +4,8 @@ import { connectLog, type Surroundings } from "#lib/connect.ts";
 import type { Control } from "#lib/control.ts";
 import type { Position } from "#lib/cursor.ts";
 import type { Event } from "#lib/event.ts";
-import type { Readiness } from "#lib/http.ts";
 import type { Metrics } from "#lib/metrics.ts";
+import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
 import { Publisher } from "#lib/publish.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
 import { runAll, type Task } from "#lib/run.ts";
@@ -18,6 +18,7 @@ export class Ingest implements Task {
   readonly name = "ingest";
   readonly #settings: IngestSettings;
   readonly #surroundings: Surroundings & { readonly metrics: Metrics };
+  readonly #begunMs: number;
   #publisher: Publisher | null = null;
   #control: Control | null = null;
   #waiting = "it is connecting";
@@ -25,6 +26,7 @@ export class Ingest implements Task {
   constructor(settings: IngestSettings, surroundings: Surroundings & { readonly metrics: Metrics }) {
     this.#settings = settings;
     this.#surroundings = surroundings;
+    this.#begunMs = surroundings.clock.now();
   }
 
   /** @throws NotAcknowledged, also before the log was reached for the first time */
@@ -36,14 +38,16 @@ export class Ingest implements Task {
   }
 
   ready(): Readiness {
-    const missing: string[] = [];
-    const { clock } = this.#surroundings;
-    const failing = this.#publisher?.failingSinceMs ?? null;
-    const unreachable = this.#control?.unreachableSinceMs ?? null;
-    if (this.#publisher === null) missing.push(`log: ${this.#waiting}`);
-    else if (failing !== null) missing.push(`log: appends fail for ${Math.round(clock.elapsed() - failing)} ms`);
-    else if (unreachable !== null) missing.push(`log: no answer since ${new Date(unreachable).toISOString()}`);
+    const missing = this.#missing();
     return { ready: missing.length === 0, missing };
+  }
+
+  #missing(): readonly Reason[] {
+    const { clock } = this.#surroundings;
+    if (this.#publisher === null) return reasons(`log: ${this.#waiting}`, this.#begunMs);
+    const failing = this.#publisher.failingSinceMs;
+    if (failing !== null) return reasons("log: appends fail", clock.now() - (clock.elapsed() - failing));
+    return reasons("log: no answer", this.#control?.unreachableSinceMs ?? null);
   }
 
   async run(signal: AbortSignal): Promise<void> {

@@ -49,7 +49,7 @@ export class Checkpoints {
   readonly #known = new Map<number, bigint>();
   /** Brings the tables up to date, once, when the database is reached for the first time. */
   #prepare: (() => Promise<unknown>) | null;
-  #away = false;
+  #awaySinceMs: number | null = null;
 
   constructor(given: {
     epoch: number;
@@ -78,7 +78,11 @@ export class Checkpoints {
 
   /** Whether the database counts as away: what needs it is refused at once until the poll reaches it again. */
   get away(): boolean {
-    return this.#away;
+    return this.#awaySinceMs !== null;
+  }
+
+  get awaySinceMs(): number | null {
+    return this.#awaySinceMs;
   }
 
   /** Passes a snapshot's checkpoint on. @param startBefore the tail's start before the snapshot was asked for */
@@ -91,11 +95,8 @@ export class Checkpoints {
   /** A statement failed. @returns whether the database counts as away now */
   failed(error: unknown): boolean {
     const why = classify(error);
-    if (why === "down" && !this.#away) {
-      this.#log.warn("database lost", { error: error instanceof Error ? error.message : String(error) });
-      this.#away = true;
-    }
-    return this.#away;
+    if (why === "down") this.#lost(error);
+    return this.away;
   }
 
   /** Asks for all checkpoints now. @returns whether the database answered */
@@ -106,15 +107,13 @@ export class Checkpoints {
     try {
       const found = await askCheckpoints(this.#rows, this.#epoch, this.#prepare);
       this.#prepare = null;
-      if (this.#away) this.#log.info("database reached");
-      this.#away = false;
+      if (this.away) this.#log.info("database reached");
+      this.#awaySinceMs = null;
       for (const [partition, startBefore] of starts) this.observe(partition, found.get(partition) ?? null, startBefore);
       return true;
     } catch (error) {
       if (isWrongStore(error)) throw error;
-      if (!this.#away)
-        this.#log.warn("database lost", { error: error instanceof Error ? error.message : String(error) });
-      this.#away = true;
+      this.#lost(error);
       return false;
     }
   }
@@ -124,9 +123,15 @@ export class Checkpoints {
     while (!signal.aborted) {
       await this.refresh();
       const idle =
-        !this.#away && this.#partitionNumbers().every((partition) => this.#tail.partition(partition).records === 0);
+        !this.away && this.#partitionNumbers().every((partition) => this.#tail.partition(partition).records === 0);
       await this.#clock.sleep(idle ? IDLE_MS : POLL_MS * (0.75 + this.#clock.random() / 2), signal);
     }
+  }
+
+  #lost(error: unknown): void {
+    if (this.away) return;
+    this.#log.warn("database lost", { error: error instanceof Error ? error.message : String(error) });
+    this.#awaySinceMs = this.#clock.now();
   }
 
   #partitionNumbers(): number[] {

@@ -3,8 +3,8 @@ import type { Settings } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
 import type { Control } from "#lib/control.ts";
 import { RecordDecoder } from "#lib/decode.ts";
-import type { Readiness } from "#lib/http.ts";
 import type { Metrics } from "#lib/metrics.ts";
+import { type Readiness, reasons } from "#lib/operator.ts";
 import { partitionOf } from "#lib/partition.ts";
 import { isWrongStore, verifyIdentity } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
@@ -54,12 +54,14 @@ export class Query implements Task {
   readonly #surroundings: Surroundings & { readonly metrics: Metrics };
   readonly #pool: Pool;
   #running: Running | null = null;
+  readonly #begunMs: number;
   #waiting = "it is connecting";
   #reads = 0;
 
   constructor(settings: QuerySettings, surroundings: Surroundings & { readonly metrics: Metrics }) {
     this.#settings = settings;
     this.#surroundings = surroundings;
+    this.#begunMs = surroundings.clock.now();
     this.#pool = new Pool({
       url: settings.DATABASE_URL,
       max: settings.SPILLWAY_QUERY_CONNECTIONS_MAX,
@@ -139,15 +141,17 @@ export class Query implements Task {
 
   /** Without the database the node is degraded, not unready: unsaved and live views need none. */
   ready(): Readiness {
-    if (this.#running === null) return { ready: false, missing: [`log: ${this.#waiting}`], degraded: [] };
-    const { caughtUp, readRecords, ofRecords, full } = this.#running.tail.status();
-    const missing: string[] = [];
-    if (!this.#running.tailReader.reachable) missing.push("log: it does not answer");
-    if (full) missing.push(`tail full: ${readRecords} of ${ofRecords} unsaved records fill SPILLWAY_TAIL_BYTES`);
-    else if (!caughtUp) missing.push(`tail behind: ${readRecords} of ${ofRecords} records read`);
-    const degraded = this.#running.checkpoints.away
-      ? ["store: the database does not answer; saved events are 503"]
-      : [];
+    if (this.#running === null)
+      return { ready: false, missing: reasons(`log: ${this.#waiting}`, this.#begunMs), degraded: [] };
+    const { tail, tailReader, checkpoints } = this.#running;
+    const { readRecords, ofRecords, fullSinceMs, behindSinceMs } = tail.status();
+    const read = `${readRecords} of ${ofRecords}`;
+    const missing = [
+      ...reasons("log: it does not answer", tailReader.unreachableSinceMs),
+      ...reasons(`tail full: ${read} unsaved records fill SPILLWAY_TAIL_BYTES`, fullSinceMs),
+      ...reasons(`tail behind: ${read} records read`, fullSinceMs === null ? behindSinceMs : null),
+    ];
+    const degraded = reasons("store: the database does not answer; saved events are 503", checkpoints.awaySinceMs);
     return { ready: missing.length === 0, missing, degraded };
   }
 

@@ -33,16 +33,17 @@ const BACKOFF_MS_MAX = 5_000;
 export class TailReader {
   readonly name = "unsaved tail";
   readonly #parts: TailReaderParts;
-  #reachable = false;
+  #unreachableSinceMs: number | null;
   #backoffMs = BACKOFF_MS_MIN;
 
   constructor(parts: TailReaderParts) {
     this.#parts = parts;
+    this.#unreachableSinceMs = parts.clock.now();
   }
 
-  /** False while the log does not answer. */
-  get reachable(): boolean {
-    return this.#reachable;
+  /** Null while the log answers. */
+  get unreachableSinceMs(): number | null {
+    return this.#unreachableSinceMs;
   }
 
   /** Reads until `signal` aborts; an unreachable log is waited for. @throws OffsetOutOfRange when unsaved records are gone */
@@ -58,8 +59,8 @@ export class TailReader {
     const { tail, log, identity } = this.#parts;
     try {
       await this.#fetch(signal);
-      if (!this.#reachable) log.info("log reached", { topic: identity.topic });
-      this.#reachable = true;
+      if (this.#unreachableSinceMs !== null) log.info("log reached", { topic: identity.topic });
+      this.#unreachableSinceMs = null;
       this.#backoffMs = BACKOFF_MS_MIN;
     } catch (error) {
       if (error instanceof OffsetOutOfRange) await this.#outOfRange(error);
@@ -72,7 +73,7 @@ export class TailReader {
   async #backOff(error: Error, signal: AbortSignal): Promise<void> {
     const { clock, log, identity } = this.#parts;
     const backoffMs = this.#backoffMs;
-    this.#reachable = false;
+    this.#unreachableSinceMs ??= clock.now();
     this.#backoffMs = Math.min(BACKOFF_MS_MAX, backoffMs * 2);
     log.warn("log not read", { topic: identity.topic, error: error.message, backoffMs });
     await clock.sleep(backoffMs * (0.5 + clock.random() / 2), signal);

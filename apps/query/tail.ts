@@ -29,9 +29,10 @@ export interface TailStatus {
   readonly readRecords: bigint;
   /** Records from the tail's starts to the log's end when it last answered. */
   readonly ofRecords: bigint;
-  readonly full: boolean;
-  /** Whether every partition was read to the log's end once. */
-  readonly caughtUp: boolean;
+  /** Null while there is memory left. */
+  readonly fullSinceMs: number | null;
+  /** Null once every partition was read to the log's end. */
+  readonly behindSinceMs: number | null;
 }
 
 /**
@@ -53,7 +54,8 @@ export class Tail {
   readonly #parts: TailParts;
   readonly #partitions = new Map<number, Followed>();
   readonly #waiters: Waiters;
-  #caughtUp = false;
+  #fullSinceMs: number | null = null;
+  #behindSinceMs: number | null;
   /** Told of clients with followers that have news. */
   onNews: (clientIds: ReadonlySet<string>) => void = () => undefined;
   /** Told of partitions that went on without reading everything: their followers must look elsewhere. */
@@ -62,6 +64,7 @@ export class Tail {
   constructor(parts: TailParts, starts: ReadonlyMap<number, TailStart>) {
     this.#parts = parts;
     this.#waiters = new Waiters(parts.clock);
+    this.#behindSinceMs = parts.clock.now();
     for (const [partition, { start, logStart }] of starts)
       this.#partitions.set(partition, { tail: new PartitionTail(start), logStart, highWatermark: -1n, saved: null });
   }
@@ -129,7 +132,8 @@ export class Tail {
       caughtUp &&= tail.next >= highWatermark;
       queryReadTo.set({ partition: String(partition) }, Number(tail.next));
     }
-    this.#caughtUp ||= caughtUp;
+    if (caughtUp) this.#behindSinceMs = null;
+    this.#fullSinceMs = this.full ? (this.#fullSinceMs ?? this.#parts.clock.now()) : null;
     queryTailRecords.set(records);
     queryTailBytes.set(bytes);
   }
@@ -160,7 +164,8 @@ export class Tail {
       readRecords += tail.next - tail.start;
       ofRecords += this.end(partition) - tail.start;
     }
-    return { readRecords, ofRecords, full: this.full, caughtUp: this.#caughtUp };
+    const fullSinceMs = this.full ? this.#fullSinceMs : null;
+    return { readRecords, ofRecords, fullSinceMs, behindSinceMs: this.#behindSinceMs };
   }
 
   #evict(followed: Followed, at: bigint): void {

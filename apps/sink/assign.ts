@@ -52,32 +52,32 @@ const FETCH_WAIT_MS = 5_000;
 
 /** The handlers that the group reader calls, and what else an assignment is asked for. */
 export interface Assignments extends GroupHandlers {
-  /** Whether this sink has its partitions and knows where they start. */
-  assigned(): boolean;
+  /** Null while this sink has its partitions and knows where they start. */
+  unassignedSinceMs(): number | null;
   /** Their checkpoints, begun where they are missing, and proved. One attempt. @throws what store or log gives */
   starts(partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>>;
 }
 
 /** One set for the whole life of a sink: every assignment passes through it. */
 export function assignments(parts: AssignParts): Assignments {
-  const { lanes, log } = parts;
-  let assigned = false;
+  const { lanes, log, clock } = parts;
+  let unassignedSinceMs: number | null = clock.now();
   return {
-    assigned: () => assigned,
+    unassignedSinceMs: () => unassignedSinceMs,
     starts: (partitions) => readStarts(parts, partitions),
     onAssigned: async (partitions, signal) => {
-      assigned = false;
+      unassignedSinceMs ??= clock.now();
       lanes.assign(partitions);
       const starts = await findStarts(parts, partitions, signal);
       if (signal.aborted) return new Map();
       for (const [partition, nextOffset] of starts) lanes.lane(partition)?.start(nextOffset);
-      assigned = true;
+      unassignedSinceMs = null;
       parts.started(starts);
       log.info("partitions assigned", { partitions: partitions.join(",") });
       return starts;
     },
     onRevoked: (partitions) => {
-      assigned = false;
+      unassignedSinceMs ??= clock.now();
       lanes.revoke(partitions);
       log.info("partitions revoked", { partitions: partitions.join(",") });
     },

@@ -4,8 +4,8 @@ import { topicNames } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
 import type { Control } from "#lib/control.ts";
 import { RecordDecoder } from "#lib/decode.ts";
-import type { Readiness } from "#lib/http.ts";
 import type { Metrics } from "#lib/metrics.ts";
+import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
 import { ensureIdentity, isWrongStore } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
@@ -31,33 +31,32 @@ export class Sink implements Task {
   readonly #surroundings: Surroundings & { readonly metrics: Metrics };
   readonly #circuit = new Circuit();
   #control: Control | null = null;
-  #waiting = "log: it is connecting";
-  #assigned: () => boolean = () => false;
+  /** What must be there before the work begins; null: it has begun. */
+  #waiting: Reason | null;
+  #unassignedSinceMs: () => number | null = () => null;
 
   constructor(settings: Settings<typeof sinkSettings>, surroundings: Surroundings & { readonly metrics: Metrics }) {
     this.#settings = settings;
     this.#surroundings = surroundings;
+    this.#waiting = { what: "log: it is connecting", sinceMs: surroundings.clock.now() };
   }
 
   ready(): Readiness {
-    const missing: string[] = [];
-    const outage = this.#circuit.outage;
-    const unreachable = this.#control?.unreachableSinceMs ?? null;
-    const since = (ms: number): string => `since ${new Date(ms).toISOString()}`;
-    if (outage) missing.push(`store: ${outage.errorClass} ${since(outage.sinceMs)}: ${outage.error}`);
-    if (unreachable !== null) missing.push(`log: no answer ${since(unreachable)}`);
-    if (this.#waiting !== "") missing.push(this.#waiting);
-    else if (!this.#assigned())
-      missing.push(
-        `group: no assignment yet; a sink that was killed keeps its partitions for ${this.#settings.SPILLWAY_SESSION_TIMEOUT_MS} ms`,
-      );
+    const { outage } = this.#circuit;
+    const kept = `a sink that was killed keeps its partitions for ${this.#settings.SPILLWAY_SESSION_TIMEOUT_MS} ms`;
+    const missing = [
+      ...reasons(`store: ${outage?.errorClass}: ${outage?.error}`, outage?.sinceMs ?? null),
+      ...reasons("log: no answer", this.#control?.unreachableSinceMs ?? null),
+      ...(this.#waiting ? [this.#waiting] : reasons(`group: no assignment; ${kept}`, this.#unassignedSinceMs())),
+    ];
     return { ready: missing.length === 0, missing };
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const { log, clock } = this.#surroundings;
+    const sinceMs = clock.now();
     const connected = await connectLog("sink", this.#settings, this.#surroundings, signal, (why) => {
-      this.#waiting = `log: ${why}`;
+      this.#waiting = { what: `log: ${why}`, sinceMs };
     });
     try {
       const pool = new Pool({
@@ -85,20 +84,20 @@ export class Sink implements Task {
   /** Waits for the database. @throws StoreBelongsElsewhere */
   async #openStore(pool: Pool, { control }: ConnectedLog, signal: AbortSignal): Promise<void> {
     const { log, clock } = this.#surroundings;
+    this.#waiting = { what: "store: not opened yet", sinceMs: clock.now() };
     while (!signal.aborted) {
       try {
         const files = await migrate(pool);
         if (files.length > 0) log.info("store brought up to date", { files: files.join(",") });
         await ensureIdentity(pool, control.identities());
         this.#circuit.succeeded();
-        this.#waiting = "";
+        this.#waiting = null;
         return;
       } catch (error) {
         if (isWrongStore(error)) throw error;
         const message = (error as Error).message;
         const waitMs = this.#circuit.failed(classify(error), message, clock.now(), clock.random());
         log.warn("store not opened yet", { errorClass: classify(error), error: message, waitMs });
-        this.#waiting = "store: not opened yet";
         await clock.sleep(waitMs, signal);
       }
     }
@@ -124,7 +123,7 @@ export class Sink implements Task {
       log,
       started: (starts) => announcer.offer(starts),
     });
-    this.#assigned = () => handlers.assigned();
+    this.#unassignedSinceMs = () => handlers.unassignedSinceMs();
     const writer = new Writer({
       pool,
       epoch: identity.epoch,

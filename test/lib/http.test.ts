@@ -12,6 +12,7 @@ import { createServer, listenTask, rawBody, type Server, type ServerOptions } fr
 import { createLog, type Fields, type Log } from "#lib/log.ts";
 import { createMetrics } from "#lib/metrics.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
+import { fakeClock } from "../support/fake-clock.ts";
 import { until } from "../support/until.ts";
 
 const keys = parseKeys(
@@ -172,18 +173,29 @@ describe("a caller", () => {
 });
 
 describe("a role", () => {
-  test("that is not ready says what is missing, with 503", async () => {
-    const { server } = await sampleServer({ ready: () => ({ ready: false, missing: ["the log"], lag: 3 }) });
+  test("that is not ready says what is missing and since when, with 503", async () => {
+    const missing = [{ what: "the log", sinceMs: 0 }];
+    const degraded = [{ what: "the store", sinceMs: 86_400_000 }];
+    const { server } = await sampleServer({ ready: () => ({ ready: false, missing, degraded }) });
     const answer = await server.inject("/readyz");
     expect(answer.statusCode).toBe(503);
-    expect(answer.json()).toEqual({ ready: false, missing: ["the log"], lag: 3 });
+    expect(answer.json()).toEqual({
+      ready: false,
+      missing: ["the log (since 1970-01-01T00:00:00.000Z)"],
+      degraded: ["the store (since 1970-01-02T00:00:00.000Z)"],
+    });
   });
 
-  test("that cannot tell whether it is ready is not", async () => {
-    const { server } = await sampleServer({ ready: () => Promise.reject(new Error("no answer")) });
-    const answer = await server.inject("/readyz");
-    expect(answer.statusCode).toBe(503);
-    expect(answer.json()).toEqual({ ready: false, missing: ["no answer"] });
+  test("that cannot tell whether it is ready is not, since it was first asked in vain", async () => {
+    const clock = fakeClock();
+    const { server } = await sampleServer({ clock, ready: () => Promise.reject(new Error("no answer")) });
+    const missing = [`no answer (since ${new Date(clock.now()).toISOString()})`];
+    for (const waitMs of [0, 5_000]) {
+      await clock.advance(waitMs);
+      const answer = await server.inject("/readyz");
+      expect(answer.statusCode).toBe(503);
+      expect(answer.json()).toEqual({ ready: false, missing });
+    }
   });
 
   test("cannot add a route of the contract that takes what it does not declare", async () => {
@@ -485,7 +497,9 @@ describe("on the wire", () => {
     busy.write(ask("/readyz"));
     await arrived;
     gate.open();
-    expect(await answers).toMatch(/{"slow":true}HTTP\/1.1 503 .*{"ready":false,"missing":\["it is shutting down"\]}$/s);
+    expect(await answers).toMatch(
+      /{"slow":true}HTTP\/1.1 503 .*{"ready":false,"missing":\["it is shutting down \(since [-\d]+T[:.\d]+Z\)"\]}$/s,
+    );
     await ended;
   });
 

@@ -61,8 +61,8 @@ test("events are taken, records that are none are passed over, and reading goes 
   expect(heldIds(tail)).toEqual(["id-0", "id-2"]);
   expect(await waiting).toBe(true);
   expect(asked[1]?.wanted).toBe(3n);
-  expect(tailReader.reachable).toBe(true);
-  expect(tail.status()).toMatchObject({ caughtUp: true, readRecords: 3n, ofRecords: 3n });
+  expect(tailReader.unreachableSinceMs).toBeNull();
+  expect(tail.status()).toMatchObject({ behindSinceMs: null, readRecords: 3n, ofRecords: 3n });
 });
 
 test("what was fetched before the partition began anew is left out", async () => {
@@ -78,18 +78,19 @@ test("what was fetched before the partition began anew is left out", async () =>
 test("an unreachable log is asked again after a growing pause", async () => {
   const { asked, tailReader, clock, give, fail } = scene();
   await give(0, record(0n));
+  const lostMs = clock.now();
   await fail(1, new LogError("retriable", "no broker"));
-  expect([tailReader.reachable, asked.length]).toEqual([false, 2]);
+  expect([tailReader.unreachableSinceMs, asked.length]).toEqual([lostMs, 2]);
   clock.advance(75);
   await settle();
   await fail(2, new LogError("retriable", "no broker"));
   clock.advance(75);
   await settle();
-  expect(asked).toHaveLength(3);
+  expect([tailReader.unreachableSinceMs, asked.length]).toEqual([lostMs, 3]);
   clock.advance(75);
   await settle();
   await give(3, record(1n));
-  expect(tailReader.reachable).toBe(true);
+  expect(tailReader.unreachableSinceMs).toBeNull();
 });
 
 const outOfRange = (wanted: bigint, low: bigint, high: bigint): OffsetOutOfRange =>
@@ -129,15 +130,16 @@ test("while the database is away, it is not decided whether what is gone was sav
   clock.advance(1_000);
   await settle();
   expect(asked).toHaveLength(2);
-  expect(tailReader.reachable).toBe(false);
+  expect(tailReader.unreachableSinceMs).not.toBeNull();
 });
 
 test("a full tail reads no further until something is saved, and says so", async () => {
   const { asked, tail, clock, give } = scene({ bytesMax: 1 });
+  const fullMs = clock.now();
   await give(0, record(0n), record(1n));
   clock.advance(50);
   await settle();
-  expect([asked.length, tail.full, tail.status().full]).toEqual([1, true, true]);
+  expect([asked.length, tail.full, tail.status().fullSinceMs]).toEqual([1, true, fullMs]);
   const late = tail.reached(0, 3n, clock.elapsed() + 100);
   tail.observe(0, 2n, 0n);
   expect(tail.partition(0).records).toBe(0);

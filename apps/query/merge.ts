@@ -51,6 +51,8 @@ export interface Merged {
 }
 
 /**
+ * Bytes are those of the answer, in UTF-8: neither text in memory nor rows in the database measure alike, and a page would
+ * be cut at another place once it is saved.
  * @param sources in reading order
  * @param end what is covered when every source has been taken whole
  */
@@ -60,10 +62,11 @@ export function assemble(sources: readonly Source[], limit: number, bytesMax: nu
   let last: Place | null = null;
   for (const source of sources) {
     for (const { place, json } of source.events) {
-      if (last !== null && (events.length >= limit || bytes + json.length > bytesMax))
+      const size = Buffer.byteLength(json);
+      if (last !== null && (events.length >= limit || bytes + size > bytesMax))
         return { events, next: last, hasMore: true };
       events.push(json);
-      bytes += json.length;
+      bytes += size;
       last = place;
     }
     if (source.cutAt !== null) return { events, next: source.cutAt, hasMore: true };

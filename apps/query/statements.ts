@@ -3,7 +3,10 @@
 /** What a row of a page's answer is. */
 export const [CHECKPOINT, LOOKED_AT, IDENTITY, ROW] = [0, 1, 2, 3] as const;
 
-/** Most text of rows in one answer; the first row always comes. A page of 1,000 could otherwise be 256 MiB. */
+/**
+ * Most bytes of events in one page; the first event always comes. A page of 1,000 could otherwise be 256 MiB. The database
+ * counts `data` alone and so never gives fewer rows than the page takes: where the page ends is decided in merge.ts.
+ */
 export const PAGE_BYTES_MAX = 8 * 1024 * 1024;
 
 /** Half-open in SQL as in the cursor: above $4/$5, below $6/$7, and below the checkpoint of this snapshot. */

@@ -13,6 +13,9 @@ import { type App, startApp } from "../../support/process.ts";
 import { silentLog } from "../../support/records.ts";
 
 const PARTITIONS = 2;
+/** What a send takes for one partition. */
+const SEND_EVENTS_MAX = 2_000;
+const SEND_BYTES_MAX = 768 * 1024;
 
 /** An event on the log. */
 export interface Placed {
@@ -88,16 +91,32 @@ export class Given implements AsyncDisposable {
 
   async append(...events: readonly Event[]): Promise<Placed[]> {
     const placed: Placed[] = [];
-    for (const event of events) {
-      const key = Buffer.from(event.clientId);
-      const partition = partitionOf(key, PARTITIONS);
-      const records = [{ key, value: encodeEvent(event) }];
-      const offset = (await this.#producer.append(this.topic, [{ partition, records }])).get(partition) ?? -1n;
-      const cursor = encodeCursor({ epoch: 1, partition, offset });
-      placed.push({ event, partition, offset, cursor, json: eventJson(event, cursor) });
+    for (let at = 0; at < events.length; ) {
+      const sent = await this.#send(events.slice(at, at + SEND_EVENTS_MAX));
+      placed.push(...sent);
+      at += sent.length;
     }
-    this.placed.push(...placed);
+    for (const one of placed) this.placed.push(one);
     return placed;
+  }
+
+  /** The first of these events that one send to one partition can hold. */
+  async #send(events: readonly Event[]): Promise<Placed[]> {
+    const records: { key: Buffer; value: Buffer }[] = [];
+    const partition = partitionOf(Buffer.from(events[0]?.clientId ?? ""), PARTITIONS);
+    let bytes = 0;
+    for (const event of events) {
+      const record = { key: Buffer.from(event.clientId), value: encodeEvent(event) };
+      bytes += record.key.length + record.value.length;
+      if (partitionOf(record.key, PARTITIONS) !== partition || (records.length > 0 && bytes > SEND_BYTES_MAX)) break;
+      records.push(record);
+    }
+    const base = (await this.#producer.append(this.topic, [{ partition, records }])).get(partition) ?? -1n;
+    return events.slice(0, records.length).map((event, nth) => {
+      const offset = base + BigInt(nth);
+      const cursor = encodeCursor({ epoch: 1, partition, offset });
+      return { event, partition, offset, cursor, json: eventJson(event, cursor) };
+    });
   }
 
   /** A record that is no event. */

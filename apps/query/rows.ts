@@ -1,5 +1,5 @@
 /** SQL: what is saved of a client, each time with the checkpoint from the same snapshot. One statement a question. */
-import { type Event, eventJson } from "#lib/event.ts";
+import { type Event, eventJson, OCCURRED_AT_MS_MAX, OCCURRED_AT_MS_MIN, timeText } from "#lib/event.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import type { TailEvent } from "./client-tail.ts";
 import { hasFilters, type Printed, type RowPlaces, SCAN_EVENTS_MAX, type Selection, type Source } from "./merge.ts";
@@ -66,7 +66,8 @@ export class Rows {
       limit,
       events.map(({ id }) => id),
     ];
-    if (filtered) values.push(withRows ? SCAN_EVENTS_MAX : 0, types && [...types], sinceMs, untilMs);
+    if (filtered)
+      values.push(withRows ? SCAN_EVENTS_MAX : 0, types && [...types], timestamp(sinceMs), timestamp(untilMs));
     const answers = await this.#pool.query<Answer>(PAGE[selection.order][filtered ? 1 : 0], values, timeoutMs);
     return understand(order, answers, limit, filtered);
   }
@@ -117,6 +118,16 @@ function cutAt(events: readonly Printed[], seen: Answer | undefined, limit: numb
   const { matches, looked } = { matches: seen?.received ?? 0, looked: seen?.occurred ?? 0 };
   if (events.length < matches || events.length >= limit) return events.at(-1)?.place ?? null;
   return filtered && seen !== undefined && looked >= SCAN_EVENTS_MAX ? placeOf(seen) : null;
+}
+
+/**
+ * As text: PostgreSQL's to_timestamp takes a double of seconds, which is microseconds off in the years 1 and 9999. Beyond
+ * what an event can have, where PostgreSQL would not understand the text, no other bound differs from infinity.
+ */
+function timestamp(ms: number | null): string | null {
+  if (ms === null) return null;
+  if (ms < OCCURRED_AT_MS_MIN) return "-infinity";
+  return ms > OCCURRED_AT_MS_MAX ? "infinity" : timeText(ms);
 }
 
 const placeOf = ({ epoch, offset }: Answer): Place => ({ epoch: epoch ?? 0, offset: BigInt(offset ?? "-1") });

@@ -30,8 +30,8 @@ const matchesFiltered = (direction: string): string => `seen AS MATERIALIZED (
   SELECT ${FIELDS} FROM (
     SELECT log_epoch, "offset" FROM seen
     WHERE ($11::text[] IS NULL OR type = ANY ($11))
-      AND ($12::float8 IS NULL OR occurred_at >= to_timestamp($12 / 1000))
-      AND ($13::float8 IS NULL OR occurred_at < to_timestamp($13 / 1000))
+      AND ($12::timestamptz IS NULL OR occurred_at >= $12)
+      AND ($13::timestamptz IS NULL OR occurred_at < $13)
     ORDER BY log_epoch ${direction}, "offset" ${direction} LIMIT $8
   ) s JOIN spillway.event e ON e.client_id = $1 AND e.log_epoch = s.log_epoch AND e."offset" = s."offset")`;
 

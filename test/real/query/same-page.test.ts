@@ -1,7 +1,8 @@
 /** One page, whatever part of it is saved: the same events, the same `next`, the same `hasMore`, at every bound. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CURSOR_LENGTH } from "#lib/cursor.ts";
-import { type Event, eventJson } from "#lib/event.ts";
+import { type Event, eventJson, OCCURRED_AT_MS_MAX, OCCURRED_AT_MS_MIN, timeText } from "#lib/event.ts";
+import { parseTime } from "#lib/rfc3339.ts";
 import { PAGE_BYTES_MAX } from "../../../apps/query/statements.ts";
 import type { App } from "../../support/process.ts";
 import { bodyOf, Given, type PageAnswer, type Placed, page } from "./given.ts";
@@ -80,4 +81,33 @@ test.each([
   expect(asc?.text === bodyOf(placed.slice(0, 32), placed[31]?.cursor ?? "", true)).toBe(true);
   expect(beyond?.events).toHaveLength(31);
   expect(desc?.events).toHaveLength(31);
+});
+
+test("since and until choose the same events at the ends of time and to the millisecond, saved and unsaved", async () => {
+  const near = [
+    OCCURRED_AT_MS_MIN,
+    -59_011_459_199_999,
+    -1,
+    0,
+    1_700_000_000_123,
+    250_000_000_000_001,
+    OCCURRED_AT_MS_MAX,
+  ];
+  const times = near
+    .flatMap((ms) => Array.from({ length: 9 }, (_, n) => ms + n - 4))
+    .filter((ms) => ms >= OCCURRED_AT_MS_MIN && ms <= OCCURRED_AT_MS_MAX);
+  const placed = await given.append(...times.map((occurredAtMs) => given.event("times", { occurredAtMs })));
+  const bounds = [
+    ...times.map(timeText),
+    // In UTC the years -1, 0 and 10000.
+    "0000-01-01T00:00:00+23:59",
+    "0000-12-31T23:59:59.999Z",
+    "9999-12-31T23:59:59.999-00:01",
+  ];
+  const questions = bounds.flatMap((bound) => [{ since: bound }, { until: bound }]);
+  const answers = await sameAnswers(placed, [placed.length], questions);
+  const chosen = answers.map(({ events }) => events.length);
+  const milliseconds = (bound: string): number => (parseTime(bound) as { ms: number }).ms;
+  const before = (bound: string): number => times.filter((ms) => ms < milliseconds(bound)).length;
+  expect(chosen).toEqual(bounds.flatMap((bound) => [times.length - before(bound), before(bound)]));
 });

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { envSchema } from "env-schema";
 import { type Static, type TSchema, Type } from "typebox";
 import { type KeyRing, parseKeys } from "./access.ts";
+import { FORMS, type FormName, withoutSecrets } from "./setting-forms.ts";
 
 /** Name in the environment → schema made by the functions below. */
 export type Declarations = Readonly<Record<string, TSchema>>;
@@ -16,7 +17,8 @@ export type Settings<D extends Declarations> = { readonly [K in keyof D]: Static
 export class ConfigError extends Error {
   readonly problems: readonly string[];
   constructor(problems: readonly string[], options?: ErrorOptions) {
-    super(`${problems.length} settings are wrong:\n${problems.map((one) => `- ${one}`).join("\n")}`, options);
+    const what = problems.length === 1 ? "A setting is wrong" : `${problems.length} settings are wrong`;
+    super(`${what}:\n${problems.map((one) => `- ${one}`).join("\n")}`, options);
     this.name = "ConfigError";
     this.problems = problems;
   }
@@ -31,14 +33,14 @@ interface Extras {
 }
 
 /** Text. Without a default it must be set. */
-export const text = (sentence: string, more: Extras & { default?: string; format?: "url" } = {}) =>
+export const text = (sentence: string, more: Extras & { default?: string; format?: FormName } = {}) =>
   Type.String({ description: sentence, minLength: 1, ...more });
 
 /** Text that may be unset: "" then. `otherwise` says what applies. */
 const optionalText = (sentence: string, more: Extras) => Type.String({ description: sentence, default: "", ...more });
 
 /** Several texts, with commas between them. */
-export const list = (sentence: string, more: Extras & { default?: string } = {}) =>
+export const list = (sentence: string, more: Extras & { default?: string; format?: FormName } = {}) =>
   Type.Unsafe<readonly string[]>(Type.String({ description: sentence, minLength: 1, separator: ",", ...more }));
 
 /** A whole number; its name ends in its unit (`_MS`, `_BYTES`, `_RECORDS`, `_MAX`…). */
@@ -65,7 +67,7 @@ export const processSettings = {
 
 /** Roles that use the log. */
 export const logSettings = {
-  KAFKA_BROKERS: list("Kafka brokers to start from, as `host:port`, with commas between them."),
+  KAFKA_BROKERS: list("Kafka brokers to start from, as `host:port`, with commas between them.", { format: "brokers" }),
   SPILLWAY_TOPIC: text("Topic of the events.", { default: "spillway.events" }),
   SPILLWAY_CONTROL_TOPIC: optionalText("Compacted topic of what roles tell each other.", {
     otherwise: "`SPILLWAY_TOPIC` + `.control`",
@@ -80,7 +82,10 @@ export const logSettings = {
 
 /** Roles that use the database. */
 export const databaseSettings = {
-  DATABASE_URL: text("PostgreSQL, as `postgres://user:password@host:port/database`.", { format: "url", secret: true }),
+  DATABASE_URL: text("PostgreSQL, as `postgres://user:password@host:port/database`.", {
+    format: "postgres",
+    secret: true,
+  }),
 };
 
 /** Every role has a server, if only for its operator. */
@@ -128,8 +133,10 @@ type CustomOptions = Extract<
   NonNullable<NonNullable<Parameters<typeof envSchema>[0]>["ajv"]>,
   { customOptions: unknown }
 >;
-const withOurKeywords: CustomOptions["customOptions"] = (ajv) =>
-  ajv.addVocabulary(["secret", "otherwise"]).addFormat("url", { validate: URL.canParse });
+const withOurKeywords: CustomOptions["customOptions"] = (ajv) => {
+  for (const [name, { has }] of Object.entries(FORMS)) ajv.addFormat(name, { validate: has });
+  return ajv.addVocabulary(["secret", "otherwise"]);
+};
 
 /** Blanks around the commas of a list are no part of its texts, nor is an empty one. */
 function tidy(schema: TSchema | undefined, value: string): string {
@@ -150,9 +157,19 @@ function explain(fault: Fault, declarations: Declarations, data: Environment): s
   const name = typeof missing === "string" ? missing : fault.instancePath.slice(1);
   const about = describe(name, declarations[name] ?? {});
   if (missing) return `${name} is not set. ${about.sentence}`;
-  const words = fault.params["allowedValues"];
-  const wrong = Array.isArray(words) ? `must be one of ${words.join(", ")}` : fault.message;
-  return `${name} ${wrong}, but is ${about.secret ? "something else" : JSON.stringify(data[name])}. ${about.sentence}`;
+  return `${name} ${wanted(fault)}, but is ${asShown(data[name] ?? "", about.secret)}. ${about.sentence}`;
+}
+
+function wanted({ params, message }: Fault): string {
+  const { allowedValues: words, format } = params;
+  if (Array.isArray(words)) return `must be one of ${words.join(", ")}`;
+  return typeof format === "string" && format in FORMS ? FORMS[format as FormName].wanted : `${message}`;
+}
+
+function asShown(value: string, secret: boolean): string {
+  if (!secret) return JSON.stringify(value);
+  const shown = withoutSecrets(value);
+  return shown === "(set)" ? `a text of ${value.length} characters, not shown since it may hold a password` : shown;
 }
 
 /** @returns the settings as a log line may show them: secrets hidden, passwords cut out of URLs */
@@ -162,18 +179,9 @@ export function printable(settings: object): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(settings).map(([name, value]) => [
       name,
-      describe(name, declarations[name] ?? {}).secret ? hidden(value) : value,
+      describe(name, declarations[name] ?? {}).secret ? withoutSecrets(String(value)) : value,
     ]),
   );
-}
-
-function hidden(value: unknown): string {
-  if (value === "") return "";
-  const url = URL.parse(String(value));
-  if (!url?.host) return "(set)";
-  if (url.password) url.password = "***";
-  for (const name of url.searchParams.keys()) if (/pass|secret|key/i.test(name)) url.searchParams.set(name, "***");
-  return url.href;
 }
 
 /** A row of the configuration table. */

@@ -85,6 +85,32 @@ describe("settings", () => {
     expect(problems.join()).not.toContain("hunter2");
   });
 
+  test.each<[string, string, string]>([
+    ["KAFKA_BROKERS", "kafka-1", 'with its port, such as kafka-1:9092,kafka-2:9092, but is "kafka-1". Kafka brokers'],
+    ["KAFKA_BROKERS", "a:9092, b", 'but is "a:9092,b"'],
+    ["KAFKA_BROKERS", "a:0", 'but is "a:0"'],
+    ["KAFKA_BROKERS", "a:65536", 'but is "a:65536"'],
+    ["KAFKA_BROKERS", "kafka://a:9092", 'but is "kafka://a:9092"'],
+    ["DATABASE_URL", "nonsense", "begins with postgres://, but is a text of 8 characters, not shown"],
+    ["DATABASE_URL", "db:5432/x", "`postgres://user:password@host:port/database`"],
+    ["DATABASE_URL", "mysql://me:hunter2@db/x", "begins with postgres://, but is mysql://me:***@db/x."],
+    ["DATABASE_URL", "me:hunter2@db:5432/x", "begins with postgres://, but is a text"],
+  ])("refuse %s=%s with what it is and what to write", (name, value, said) => {
+    const declarations = name === "KAFKA_BROKERS" ? logSettings : databaseSettings;
+    const problems = problemsOf(() => readSettings(declarations, { [name]: value }));
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(new RegExp(`^${name} must `));
+    expect(problems[0]).toContain(said);
+    expect(problems[0]).not.toContain("hunter2");
+  });
+
+  test("take brokers by name, by address and several, and both schemes of PostgreSQL", () => {
+    const brokers = "kafka:1,10.0.0.1:9092, [::1]:65535,my_host.example.org:19092";
+    expect(readSettings(logSettings, { KAFKA_BROKERS: brokers }).KAFKA_BROKERS).toHaveLength(4);
+    for (const url of ["postgres://db/x", "postgresql://me:pw@db:5432/x?sslmode=require", "postgres:///x?host=/run"])
+      expect(readSettings(databaseSettings, { DATABASE_URL: url }).DATABASE_URL).toBe(url);
+  });
+
   test("ignore what is not declared", () => {
     expect(readSettings({ NAME: DECLARED.NAME }, { NAME: "n", OTHER: "o" })).toEqual({ NAME: "n" });
   });

@@ -1,0 +1,36 @@
+/** The forms that some settings must have, and what a value looks like without its secrets. Pure. */
+
+interface Form {
+  readonly has: (text: string) => boolean;
+  /** Behind the setting's name, when a text has not this form. */
+  readonly wanted: string;
+}
+
+/** By the name of JSON Schema's `format`. */
+export const FORMS = {
+  brokers: {
+    has: (text) => text.split(",").every(isAddress),
+    wanted: "must name every broker with its port, such as kafka-1:9092,kafka-2:9092",
+  },
+  postgres: {
+    has: (text) => /^postgres(ql)?:$/.test(URL.parse(text)?.protocol ?? ""),
+    wanted: "must be a URL that begins with postgres://",
+  },
+} as const satisfies Readonly<Record<string, Form>>;
+
+export type FormName = keyof typeof FORMS;
+
+const isAddress = (text: string): boolean => {
+  const port = /^(?:\[[\da-f:.]+\]|[^\s:/@[\]]+):(\d{1,5})$/i.exec(text)?.[1];
+  return port !== undefined && Number(port) >= 1 && Number(port) <= 65_535;
+};
+
+/** @returns "" for "", a URL without its passwords, and for any other text only that it is set */
+export function withoutSecrets(value: string): string {
+  if (value === "") return "";
+  const url = URL.parse(value);
+  if (!url?.host) return "(set)";
+  if (url.password) url.password = "***";
+  for (const name of url.searchParams.keys()) if (/pass|secret|key/i.test(name)) url.searchParams.set(name, "***");
+  return url.href;
+}

@@ -12,11 +12,15 @@ export const querySettings = {
     minimum: 1024 * 1024,
     maximum: 64 * 1024 * 1024 * 1024,
   }),
-  SPILLWAY_QUERY_CONNECTIONS_MAX: integer("Database connections of one query node.", {
-    default: 4,
-    minimum: 1,
-    maximum: 100,
-  }),
+  SPILLWAY_QUERY_CONNECTIONS_MAX: integer(
+    "Database connections of one query node; one is for look-ups, the others are for pages.",
+    {
+      default: 4,
+      // Of a single one, nobody could tell whether a statement waits for the database or for another statement.
+      minimum: 2,
+      maximum: 100,
+    },
+  ),
   SPILLWAY_READS_MAX: integer("Page reads that one query node works on at once; more get 503.", {
     default: 2_000,
     minimum: 1,

@@ -6,9 +6,7 @@ import { RecordDecoder } from "#lib/decode.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, reasons } from "#lib/operator.ts";
 import { partitionOf } from "#lib/partition.ts";
-import { isWrongStore, verifyIdentity } from "#lib/postgres/identity.ts";
-import { migrate } from "#lib/postgres/migrate.ts";
-import { Pool } from "#lib/postgres/pool.ts";
+import { isWrongStore } from "#lib/postgres/identity.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { Barrier } from "./barrier.ts";
@@ -17,16 +15,13 @@ import type { querySettings } from "./config.ts";
 import { Followers } from "./followers.ts";
 import { ClientOrder, type Epochs, type Place } from "./places.ts";
 import { type Page, type PageQuery, Reader } from "./read.ts";
-import { Rows } from "./rows.ts";
+import { Store } from "./store.ts";
 import { type LiveParts, type Outlet, Subscription } from "./subscription.ts";
 import { Tail, type TailStart } from "./tail.ts";
 import { TailReader } from "./tail-reader.ts";
 import { Verdicts } from "./verdicts.ts";
 
 export type QuerySettings = Settings<Omit<typeof querySettings, "PORT">>;
-
-/** Waiting for a connection, in the pool's queue or on the wire. */
-const CONNECT_TIMEOUT_MS = 2_000;
 
 /** What exists once the log was reached. */
 interface Running {
@@ -52,7 +47,7 @@ export class Query implements Task {
   readonly name = "query";
   readonly #settings: QuerySettings;
   readonly #surroundings: Surroundings & { readonly metrics: Metrics };
-  readonly #pool: Pool;
+  readonly #store: Store;
   #running: Running | null = null;
   readonly #begunMs: number;
   #waiting = "it is connecting";
@@ -62,14 +57,8 @@ export class Query implements Task {
     this.#settings = settings;
     this.#surroundings = surroundings;
     this.#begunMs = surroundings.clock.now();
-    this.#pool = new Pool({
-      url: settings.DATABASE_URL,
-      max: settings.SPILLWAY_QUERY_CONNECTIONS_MAX,
-      name: "spillway-query",
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-      log: surroundings.log,
-      clock: surroundings.clock,
-    });
+    const { DATABASE_URL: url, SPILLWAY_QUERY_CONNECTIONS_MAX: connectionsMax } = settings;
+    this.#store = new Store({ url, connectionsMax, log: surroundings.log, clock: surroundings.clock });
   }
 
   get heartbeatMs(): number {
@@ -147,7 +136,7 @@ export class Query implements Task {
     const { readRecords, ofRecords, fullSinceMs, behindSinceMs } = tail.status();
     const read = `${readRecords} of ${ofRecords}`;
     const missing = [
-      ...reasons("log: it does not answer", tailReader.unreachableSinceMs),
+      ...tailReader.missing,
       ...reasons(`tail full: ${read} unsaved records fill SPILLWAY_TAIL_BYTES`, fullSinceMs),
       ...reasons(`tail behind: ${read} records read`, fullSinceMs === null ? behindSinceMs : null),
     ];
@@ -166,7 +155,7 @@ export class Query implements Task {
         await connected.close();
       }
     } finally {
-      await this.#pool.close();
+      await this.#store.close();
     }
   }
 
@@ -175,23 +164,30 @@ export class Query implements Task {
     const { identity, control, kafka } = connected;
     const reader = await kafka.partitionReader();
     try {
-      const rows = new Rows(this.#pool);
-      const known = await this.#knownCheckpoints(connected, rows);
+      const { lookUps, pages } = this.#store;
+      const known = await this.#knownCheckpoints(connected);
       const starts = await startOffsets(connected, known);
       const decoder = new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint));
       const bytesMax = this.#settings.SPILLWAY_TAIL_BYTES;
       const tail = new Tail({ bytesMax, log, clock, metrics }, starts);
       const { epoch, partitions } = identity;
-      const prepare = (): Promise<void> => this.#openStore(connected);
-      const checkpoints = new Checkpoints({ epoch, partitions, rows, tail, log, clock, known, prepare });
+      const prepare = (): Promise<void> => this.#store.open(control.identities());
+      const checkpoints = new Checkpoints({ epoch, partitions, rows: lookUps, tail, log, clock, known, prepare });
       const refresh = (): Promise<boolean> => checkpoints.refresh();
       const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, log, clock });
       const barrier = new Barrier(() => reader.highWatermarks(identity.topic, tail.partitions), clock);
-      const partitionOfClient = (clientId: string): number => partitionOf(Buffer.from(clientId), partitions);
-      const verdicts = new Verdicts({ epoch, partitionOf: partitionOfClient, rows, checkpoints, clock, metrics });
+      const verdicts = new Verdicts({
+        epoch,
+        partitionOf: (clientId) => partitionOf(Buffer.from(clientId), partitions),
+        rows: lookUps,
+        tail,
+        checkpoints,
+        clock,
+        metrics,
+      });
       const followers = new Followers(tail, verdicts);
-      const pages = new Reader({ tail, rows, checkpoints, barrier, clock, metrics });
-      const live = { reader: pages, tail, verdicts, clock, log };
+      const reads = new Reader({ tail, rows: pages, checkpoints, barrier, clock, metrics });
+      const live = { reader: reads, tail, verdicts, clock, log };
       const epochs = { epoch, partitions: new Map(control.identities().map((one) => [one.epoch, one.partitions])) };
       this.#running = { epochs, control, tail, tailReader, checkpoints, followers, live };
       await runAll([control, tailReader, checkpoints], signal, log);
@@ -200,17 +196,11 @@ export class Query implements Task {
     }
   }
 
-  /** @throws StoreBelongsElsewhere, StoreNotUnicode; what the database gives */
-  async #openStore({ control }: ConnectedLog): Promise<void> {
-    await migrate(this.#pool);
-    await verifyIdentity(this.#pool, control.identities());
-  }
-
   /** The database's word; without it the control topic's, which may be old and then only makes the tail longer. */
-  async #knownCheckpoints(connected: ConnectedLog, rows: Rows): Promise<ReadonlyMap<number, bigint>> {
-    const { identity, control } = connected;
+  async #knownCheckpoints({ identity, control }: ConnectedLog): Promise<ReadonlyMap<number, bigint>> {
+    const store = this.#store;
     try {
-      return await askCheckpoints(rows, identity.epoch, () => this.#openStore(connected));
+      return await askCheckpoints(store.lookUps, identity.epoch, () => store.open(control.identities()));
     } catch (error) {
       if (isWrongStore(error)) throw error;
       this.#surroundings.log.warn("database not reached yet", { error: (error as Error).message });

@@ -6,6 +6,7 @@ import type { RecordDecoder } from "#lib/decode.ts";
 import { eventJson } from "#lib/event.ts";
 import { type FetchedRecords, LogError, OffsetOutOfRange, type PartitionReader } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
+import { type Reason, reasons } from "#lib/operator.ts";
 import type { NewTailEvent } from "./partition-tail.ts";
 import type { Tail } from "./tail.ts";
 
@@ -29,21 +30,23 @@ const SLICE_RECORDS = 1_000;
 const FULL_MS = 50;
 const BACKOFF_MS_MIN = 100;
 const BACKOFF_MS_MAX = 5_000;
+const SILENT = "log: it does not answer";
 
 export class TailReader {
   readonly name = "unsaved tail";
   readonly #parts: TailReaderParts;
-  #unreachableSinceMs: number | null;
+  #missing = SILENT;
+  #missingSinceMs: number | null;
   #backoffMs = BACKOFF_MS_MIN;
 
   constructor(parts: TailReaderParts) {
     this.#parts = parts;
-    this.#unreachableSinceMs = parts.clock.now();
+    this.#missingSinceMs = parts.clock.now();
   }
 
-  /** Null while the log answers. */
-  get unreachableSinceMs(): number | null {
-    return this.#unreachableSinceMs;
+  /** Why the log is not read; none while it is. */
+  get missing(): readonly Reason[] {
+    return reasons(this.#missing, this.#missingSinceMs);
   }
 
   /** Reads until `signal` aborts; an unreachable log is waited for. @throws OffsetOutOfRange when unsaved records are gone */
@@ -59,23 +62,25 @@ export class TailReader {
     const { tail, log, identity } = this.#parts;
     try {
       await this.#fetch(signal);
-      if (this.#unreachableSinceMs !== null) log.info("log reached", { topic: identity.topic });
-      this.#unreachableSinceMs = null;
+      if (this.#missingSinceMs !== null) log.info("log reached", { topic: identity.topic });
+      this.#missingSinceMs = null;
       this.#backoffMs = BACKOFF_MS_MIN;
     } catch (error) {
-      if (error instanceof OffsetOutOfRange) await this.#outOfRange(error);
+      if (error instanceof OffsetOutOfRange) await this.#outOfRange(error, signal);
       else if (!(error instanceof LogError) || error.kind === "fatal") throw error;
-      if (!signal.aborted) await this.#backOff(error, signal);
+      else await this.#backOff(SILENT, error.message, signal);
     }
     tail.measure();
   }
 
-  async #backOff(error: Error, signal: AbortSignal): Promise<void> {
+  async #backOff(missing: string, error: string, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
     const { clock, log, identity } = this.#parts;
     const backoffMs = this.#backoffMs;
-    this.#unreachableSinceMs ??= clock.now();
+    this.#missing = missing;
+    this.#missingSinceMs ??= clock.now();
     this.#backoffMs = Math.min(BACKOFF_MS_MAX, backoffMs * 2);
-    log.warn("log not read", { topic: identity.topic, error: error.message, backoffMs });
+    log.warn("log not read", { topic: identity.topic, error, backoffMs });
     await clock.sleep(backoffMs * (0.5 + clock.random() / 2), signal);
   }
 
@@ -118,13 +123,17 @@ export class TailReader {
   }
 
   /** Below the log's start is right where all that is missing has been saved. Otherwise events are lost: stop, and say so. */
-  async #outOfRange(error: OffsetOutOfRange): Promise<void> {
+  async #outOfRange(error: OffsetOutOfRange, signal: AbortSignal): Promise<void> {
     const { tail, refresh } = this.#parts;
+    const { topic, wanted, range } = error;
     const partition = tail.partition(error.partition);
-    if (error.wanted !== partition.next) return;
-    if (error.wanted >= error.range.low) throw error;
-    tail.told(error.partition, { highWatermark: error.range.high, logStart: error.range.low });
+    if (wanted !== partition.next) return;
+    if (wanted >= range.low) throw error;
+    tail.told(error.partition, { highWatermark: range.high, logStart: range.low });
     const answered = await refresh();
-    if (answered && partition.next < error.range.low) throw error;
+    if (partition.next >= range.low) return;
+    if (answered) throw error;
+    const unknown = `${topic}/${error.partition} begins at offset ${range.low}, and without the database nobody knows whether what lay from ${wanted} on was saved`;
+    await this.#backOff(`log: ${unknown}`, unknown, signal);
   }
 }

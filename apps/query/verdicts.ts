@@ -7,14 +7,15 @@ import type { Metrics } from "#lib/metrics.ts";
 import type { Checkpoints } from "./checkpoints.ts";
 import type { TailEvent } from "./client-tail.ts";
 import { isCopy } from "./merge.ts";
-import type { Place } from "./places.ts";
-import type { Rows } from "./rows.ts";
+import type { Verdicts as Answer, Rows } from "./rows.ts";
+import type { Tail } from "./tail.ts";
 
 export interface VerdictParts {
   readonly epoch: number;
   partitionOf(clientId: string): number;
   readonly rows: Pick<Rows, "verdicts">;
-  readonly checkpoints: Pick<Checkpoints, "away" | "failed">;
+  readonly tail: Pick<Tail, "partition" | "logStart">;
+  readonly checkpoints: Pick<Checkpoints, "away" | "failed" | "observe">;
   readonly clock: Clock;
   readonly metrics: Metrics;
 }
@@ -50,6 +51,7 @@ export class Verdicts {
   async #look(): Promise<void> {
     const { rows, checkpoints, clock, epoch } = this.#parts;
     const batch = this.#waiting.splice(0, BATCH_EVENTS_MAX);
+    const starts = this.#starts(batch);
     this.#phase = "asking";
     const cancel = clock.after(DEADLINE_MS, () => {
       this.#phase = "overdue";
@@ -57,7 +59,7 @@ export class Verdicts {
     });
     try {
       const answer = await rows.verdicts(epoch, batch, STATEMENT_MS);
-      if (!this.#isOverdue()) this.#decide(batch, answer.checkpoints, answer.places);
+      if (!this.#isOverdue()) this.#decide(batch, starts, answer);
     } catch (error) {
       checkpoints.failed(error);
       if (!this.#isOverdue()) this.#decideByTail([...batch, ...this.#waiting.splice(0)]);
@@ -72,19 +74,43 @@ export class Verdicts {
     return this.#phase === "overdue";
   }
 
-  #decide(
-    batch: readonly TailEvent[],
-    checkpoints: ReadonlyMap<number, bigint>,
-    places: readonly (Place | null)[],
-  ): void {
+  /** Where the tail of each event's partition starts now. */
+  #starts(batch: readonly TailEvent[]): Map<number, bigint> {
+    const { tail, partitionOf } = this.#parts;
+    const partitions = new Set(batch.map(({ clientId }) => partitionOf(clientId)));
+    return new Map([...partitions].map((partition) => [partition, tail.partition(partition).start]));
+  }
+
+  /** @param starts the tail's, before the database was asked */
+  #decide(batch: readonly TailEvent[], starts: ReadonlyMap<number, bigint>, { checkpoints, places }: Answer): void {
     const { epoch, partitionOf } = this.#parts;
+    const rewound = this.#rewound(starts, checkpoints);
+    const decided: TailEvent[] = [];
     for (const [index, event] of batch.entries()) {
+      const partition = partitionOf(event.clientId);
+      if (rewound.has(partition)) continue;
       const place = places[index] ?? null;
-      const unsavedFrom = checkpoints.get(partitionOf(event.clientId)) ?? 0n;
-      const copy = isCopy(event, epoch, unsavedFrom, place === null ? new Map() : new Map([[event.id, place]]));
-      event.verdict = copy ? "copy" : "first";
+      const rows = place === null ? new Map() : new Map([[event.id, place]]);
+      event.verdict = isCopy(event, epoch, checkpoints.get(partition) ?? 0n, rows) ? "copy" : "first";
+      decided.push(event);
     }
-    this.#tell(batch);
+    this.#tell(decided);
+  }
+
+  /**
+   * Partitions whose checkpoint went back below the tail's start: records in between are neither rows nor in the tail, so
+   * nothing is known of their copies. The tail begins anew there, and its events are asked about when they come again.
+   */
+  #rewound(starts: ReadonlyMap<number, bigint>, shown: ReadonlyMap<number, bigint>): ReadonlySet<number> {
+    const { checkpoints, tail } = this.#parts;
+    const rewound = new Set<number>();
+    for (const [partition, start] of starts) {
+      const checkpoint = shown.get(partition) ?? null;
+      if ((checkpoint ?? tail.logStart(partition)) >= start) continue;
+      checkpoints.observe(partition, checkpoint, start);
+      rewound.add(partition);
+    }
+    return rewound;
   }
 
   #decideByTail(events: readonly TailEvent[]): void {

@@ -61,7 +61,7 @@ test("events are taken, records that are none are passed over, and reading goes 
   expect(heldIds(tail)).toEqual(["id-0", "id-2"]);
   expect(await waiting).toBe(true);
   expect(asked[1]?.wanted).toBe(3n);
-  expect(tailReader.unreachableSinceMs).toBeNull();
+  expect(tailReader.missing).toEqual([]);
   expect(tail.status()).toMatchObject({ behindSinceMs: null, readRecords: 3n, ofRecords: 3n });
 });
 
@@ -78,19 +78,19 @@ test("what was fetched before the partition began anew is left out", async () =>
 test("an unreachable log is asked again after a growing pause", async () => {
   const { asked, tailReader, clock, give, fail } = scene();
   await give(0, record(0n));
-  const lostMs = clock.now();
+  const silent = { what: "log: it does not answer", sinceMs: clock.now() };
   await fail(1, new LogError("retriable", "no broker"));
-  expect([tailReader.unreachableSinceMs, asked.length]).toEqual([lostMs, 2]);
+  expect([tailReader.missing, asked.length]).toEqual([[silent], 2]);
   clock.advance(75);
   await settle();
   await fail(2, new LogError("retriable", "no broker"));
   clock.advance(75);
   await settle();
-  expect([tailReader.unreachableSinceMs, asked.length]).toEqual([lostMs, 3]);
+  expect([tailReader.missing, asked.length]).toEqual([[silent], 3]);
   clock.advance(75);
   await settle();
   await give(3, record(1n));
-  expect(tailReader.unreachableSinceMs).toBeNull();
+  expect(tailReader.missing).toEqual([]);
 });
 
 const outOfRange = (wanted: bigint, low: bigint, high: bigint): OffsetOutOfRange =>
@@ -124,13 +124,27 @@ test("a log that ends below the tail was cut or recreated: the node stops", asyn
   await expect(ended).rejects.toThrow("recreated or cut");
 });
 
-test("while the database is away, it is not decided whether what is gone was saved", async () => {
-  const { asked, clock, fail, tailReader } = scene();
-  await fail(0, outOfRange(0n, 50n, 100n));
-  clock.advance(1_000);
-  await settle();
-  expect(asked).toHaveLength(2);
-  expect(tailReader.unreachableSinceMs).not.toBeNull();
+test("while the database is away, it is not decided whether what is gone was saved; the node says so, and goes on when it is back", async () => {
+  const database = { back: false };
+  const refresh = (tail: Tail): boolean => {
+    if (database.back) tail.observe(0, 60n, 0n);
+    return database.back;
+  };
+  const { asked, clock, fail, give, tailReader } = scene({ refresh });
+  const gone = "offset 50, and without the database nobody knows whether what lay from 0 on was saved";
+  const missing = [{ what: `log: t/0 begins at ${gone}`, sinceMs: clock.now() }];
+  for (let nth = 0; nth < 10; nth++) {
+    await fail(nth, outOfRange(0n, 50n, 100n));
+    expect(tailReader.missing).toEqual(missing);
+    clock.advance(5_000);
+    await settle();
+    expect(asked).toHaveLength(nth + 2);
+  }
+  database.back = true;
+  await fail(10, outOfRange(0n, 50n, 100n));
+  expect([asked.length, asked[11]?.wanted]).toEqual([12, 60n]);
+  await give(11, record(60n));
+  expect([tailReader.missing, clock.timers]).toEqual([[], 0]);
 });
 
 test("a full tail reads no further until something is saved, and says so", async () => {

@@ -2,8 +2,9 @@ import { expect, test } from "vitest";
 import { createMetrics } from "#lib/metrics.ts";
 import type { TailEvent } from "../../../apps/query/client-tail.ts";
 import type { Verdicts as Answer } from "../../../apps/query/rows.ts";
+import { Tail } from "../../../apps/query/tail.ts";
 import { DEADLINE_MS, Verdicts } from "../../../apps/query/verdicts.ts";
-import { ManualClock } from "./model.ts";
+import { ManualClock, quiet } from "./model.ts";
 
 const settle = async (): Promise<void> => {
   for (let i = 0; i < 20; i++) await Promise.resolve();
@@ -21,13 +22,16 @@ const eventAt = (offset: bigint, previous = -1n): TailEvent => ({
   verdict: "open",
 });
 
-/** A database that is answered for by hand. */
-function scene() {
+/** A database that is answered for by hand. The log has a partition 0, and a partition 1 of clients that begin with `other`. */
+function scene({ start = 0n, logStart = 0n } = {}) {
   const asked: { events: readonly TailEvent[]; reply: PromiseWithResolvers<Answer> }[] = [];
   const clock = new ManualClock();
   const metrics = createMetrics();
+  const starts = new Map([0, 1].map((partition) => [partition, { start, logStart }]));
+  const tail = new Tail({ bytesMax: 1 << 30, log: quiet, clock, metrics }, starts);
   const checkpoints = {
     away: false,
+    observe: tail.observe.bind(tail),
     failed: (): boolean => {
       checkpoints.away = true;
       return true;
@@ -40,13 +44,21 @@ function scene() {
       return reply.promise;
     },
   };
-  const verdicts = new Verdicts({ epoch: 2, partitionOf: () => 0, rows, checkpoints, clock, metrics });
+  const partitionOf = (clientId: string): number => (clientId.startsWith("other") ? 1 : 0);
+  const verdicts = new Verdicts({ epoch: 2, partitionOf, rows, tail, checkpoints, clock, metrics });
   const unchecked = async (): Promise<number> => (await metrics.queryUncheckedEvents.get()).values[0]?.value ?? 0;
-  const answer = async (nth: number, checkpoint: bigint, places: Answer["places"]): Promise<void> => {
-    asked[nth]?.reply.resolve({ checkpoints: new Map([[0, checkpoint]]), places });
+  /** @param checkpoint of both partitions, unless that of the second is given; null: none */
+  const answer = async (
+    nth: number,
+    checkpoint: bigint | null,
+    places: Answer["places"],
+    second = checkpoint,
+  ): Promise<void> => {
+    const shown = [checkpoint, second].flatMap((one, partition) => (one === null ? [] : [[partition, one] as const]));
+    asked[nth]?.reply.resolve({ checkpoints: new Map(shown), places });
     await settle();
   };
-  return { asked, clock, checkpoints, verdicts, answer, unchecked };
+  return { asked, clock, tail, checkpoints, verdicts, answer, unchecked };
 }
 
 test("an event is a copy of a saved row at a lower position or of a tail record, and of nothing else", async () => {
@@ -117,4 +129,39 @@ test("with the database away, events are decided at once", async () => {
   expect(next.verdict).toBe("first");
   expect(asked).toHaveLength(1);
   expect(clock.timers).toBe(0);
+});
+
+test("where a checkpoint went back, nothing is decided: the tail begins anew there", async () => {
+  for (const [checkpoint, from] of [
+    [4n, 4n],
+    [null, 3n],
+  ] as const) {
+    const { verdicts, tail, answer, unchecked } = scene({ start: 10n, logStart: 3n });
+    const told: string[][] = [];
+    verdicts.onDecided = (clientIds) => void told.push([...clientIds]);
+    const [rewound, other] = [eventAt(12n), { ...eventAt(12n), clientId: "other" }];
+    verdicts.ask([rewound, other]);
+    await answer(0, checkpoint, [null, null], 10n);
+    expect([rewound.verdict, other.verdict, told]).toEqual(["asked", "first", [["other"]]]);
+    expect([tail.partition(0).start, tail.partition(0).next, tail.partition(1).start]).toEqual([from, from, 10n]);
+    expect(await unchecked()).toBe(0);
+  }
+});
+
+test("a checkpoint that merely came late is none that went back", async () => {
+  const { verdicts, tail, answer } = scene({ start: 10n });
+  const [before, after] = [eventAt(20n), eventAt(21n, 15n)];
+  verdicts.ask([before, after]);
+  tail.partition(0).append([], 30n);
+  tail.partition(0).evict(18n);
+  await answer(0, 12n, [{ epoch: 2, offset: 5n }, null]);
+  expect([before.verdict, after.verdict, tail.partition(0).start]).toEqual(["copy", "copy", 18n]);
+});
+
+test("where nothing was ever saved, the log's own start is no checkpoint that went back", async () => {
+  const { verdicts, answer } = scene({ start: 7n, logStart: 7n });
+  const [first, copy] = [eventAt(8n), eventAt(9n, 8n)];
+  verdicts.ask([first, copy]);
+  await answer(0, null, [null, null]);
+  expect([first.verdict, copy.verdict]).toEqual(["first", "copy"]);
 });

@@ -1,0 +1,54 @@
+/**
+ * This node's connections to the database, within one budget. One is for look-ups: of live events, and of the checkpoints.
+ * Pages, however many wait, have the others. So a look-up that takes long tells of the database, and never of a crowd of
+ * readers.
+ */
+import type { Clock } from "#lib/clock.ts";
+import type { LogIdentity } from "#lib/control.ts";
+import type { Log } from "#lib/log.ts";
+import { verifyIdentity } from "#lib/postgres/identity.ts";
+import { migrate } from "#lib/postgres/migrate.ts";
+import { Pool } from "#lib/postgres/pool.ts";
+import { Rows } from "./rows.ts";
+
+export interface StoreParts {
+  readonly url: string;
+  /** At least two. */
+  readonly connectionsMax: number;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+const LOOK_UP_CONNECTIONS = 1;
+/** Waiting for a connection, in the pool's queue or on the wire. */
+const CONNECT_TIMEOUT_MS = 2_000;
+
+export class Store {
+  readonly lookUps: Rows;
+  readonly pages: Rows;
+  readonly #lookUpPool: Pool;
+  readonly #pagePool: Pool;
+
+  constructor({ url, connectionsMax, log, clock }: StoreParts) {
+    const pool = (max: number): Pool =>
+      new Pool({ url, max, name: "spillway-query", connectTimeoutMs: CONNECT_TIMEOUT_MS, log, clock });
+    this.#lookUpPool = pool(LOOK_UP_CONNECTIONS);
+    this.#pagePool = pool(connectionsMax - LOOK_UP_CONNECTIONS);
+    this.lookUps = new Rows(this.#lookUpPool);
+    this.pages = new Rows(this.#pagePool);
+  }
+
+  /**
+   * Brings the tables up to date, and makes sure that they belong to this log.
+   * @throws StoreBelongsElsewhere, StoreNotUnicode; what the database gives
+   */
+  async open(identities: readonly LogIdentity[]): Promise<void> {
+    await migrate(this.#pagePool);
+    await verifyIdentity(this.#pagePool, identities);
+  }
+
+  /** Waits for what is under way, then cuts it. */
+  async close(): Promise<void> {
+    await Promise.all([this.#lookUpPool.close(), this.#pagePool.close()]);
+  }
+}

@@ -4,9 +4,9 @@
  * Both halves are sources in reading order: a run of printed events, and whether that is all the source has in the range.
  * A page takes from one after the other and stops where it is full or where a source was cut short.
  */
-import { indexOf, type TailEvent } from "./client-tail.ts";
-import type { Pin } from "./partition-tail.ts";
-import { comparePlaces, type Place } from "./places.ts";
+import type { TailEvent } from "./client-tail.ts";
+import { type ClientOrder, comparePlaces, earlier, later, type Place } from "./places.ts";
+import type { Candidates } from "./scan.ts";
 
 /** What of a client's events a reader asks for. Both ends of the range are exclusive. */
 export interface Filter {
@@ -74,57 +74,6 @@ export function assemble(sources: readonly Source[], limit: number, bytesMax: nu
   return { events, next: end, hasMore: false };
 }
 
-/** Tail events that may belong to a page, in reading order, before it is known which of them are copies. */
-export interface Candidates {
-  readonly events: readonly TailEvent[];
-  /** Null: all of the range. Otherwise everything up to this offset, in reading order, was looked at. */
-  readonly cutAt: bigint | null;
-}
-
-/** Events looked at for one page at most, in the tail and among the rows each. */
-export const SCAN_EVENTS_MAX = 10_000;
-
-/**
- * The first events of the pinned tail in range that pass the filters: one more than the limit, not counting those that the
- * tail itself shows to be copies.
- * @param epoch the tail's
- * @param beyond goes on after this offset, in reading order; null: from the end of the range
- */
-export function candidates(pin: Pin, epoch: number, selection: Selection, beyond: bigint | null = null): Candidates {
-  const { first, end } = bounds(pin, epoch, selection, beyond);
-  const step = selection.order === "asc" ? 1 : -1;
-  const events: TailEvent[] = [];
-  let counted = 0;
-  let last: TailEvent | null = null;
-  for (let nth = 0; nth < end - first; nth++) {
-    if (last !== null && (counted > selection.limit || nth >= SCAN_EVENTS_MAX)) return { events, cutAt: last.offset };
-    last = pin.array[step === 1 ? first + nth : end - 1 - nth] as TailEvent;
-    if (!passes(last, selection)) continue;
-    events.push(last);
-    if (last.previous < pin.start) counted++;
-  }
-  return { events, cutAt: null };
-}
-
-/** Indexes [first, end) of the pinned events inside the range. */
-function bounds(pin: Pin, epoch: number, selection: Selection, beyond: bigint | null): { first: number; end: number } {
-  const { after, before, order } = selection;
-  let low = after.epoch === epoch ? after.offset + 1n : after.epoch > epoch ? pin.next : 0n;
-  let high = before === null || before.epoch > epoch ? pin.next : before.epoch === epoch ? before.offset : 0n;
-  if (beyond !== null && order === "asc") low = beyond + 1n > low ? beyond + 1n : low;
-  if (beyond !== null && order === "desc") high = beyond < high ? beyond : high;
-  const first = indexOf(pin, low);
-  return { first, end: Math.max(first, indexOf(pin, high)) };
-}
-
-function passes(event: TailEvent, { types, sinceMs, untilMs }: Filter): boolean {
-  return (
-    (types === null || types.has(event.type)) &&
-    (sinceMs === null || event.occurredAtMs >= sinceMs) &&
-    (untilMs === null || event.occurredAtMs < untilMs)
-  );
-}
-
 /** Where the saved row of an identity lies. */
 export type RowPlaces = ReadonlyMap<string, Place>;
 
@@ -139,23 +88,45 @@ export function isCopy(event: TailEvent, epoch: number, unsavedFrom: bigint, row
   return row !== undefined && comparePlaces(row, { epoch, offset: event.offset }) < 0;
 }
 
-/** The tail's half of a page: candidates at or above `unsavedFrom` that are no copies. */
+/**
+ * The tail's half of a page: candidates at or above `unsavedFrom` that are no copies.
+ * @param end as `scanEnd` gives it
+ */
 export function tailSource(
   found: Candidates,
   epoch: number,
   order: "asc" | "desc",
   unsavedFrom: bigint,
   rows: RowPlaces,
+  end: Place | null,
 ): Source {
+  const step = order === "asc" ? 1 : -1;
+  const pastEnd = (place: Place): number => (end === null ? -1 : comparePlaces(place, end) * step);
   const events: Printed[] = [];
-  for (const event of found.events)
-    if (event.offset >= unsavedFrom && !isCopy(event, epoch, unsavedFrom, rows))
-      events.push({ place: { epoch, offset: event.offset }, json: event.json });
-  return { events, cutAt: cutPlace(found.cutAt, epoch, order, unsavedFrom) };
+  for (const event of found.events) {
+    const place = { epoch, offset: event.offset };
+    if (event.offset >= unsavedFrom && pastEnd(place) <= 0 && !isCopy(event, epoch, unsavedFrom, rows))
+      events.push({ place, json: event.json });
+  }
+  const cutAt = cutPlace(found.cutAt, epoch, order, unsavedFrom);
+  return { events, cutAt: cutAt === null || pastEnd(cutAt) >= 0 ? end : cutAt };
 }
 
 /** Below `unsavedFrom` the rows have the word: ascending they have covered it all, descending they come next. */
 function cutPlace(cutAt: bigint | null, epoch: number, order: "asc" | "desc", unsavedFrom: bigint): Place | null {
   if (cutAt === null || (order === "desc" && cutAt < unsavedFrom)) return null;
   return { epoch, offset: cutAt < unsavedFrom ? unsavedFrom - 1n : cutAt };
+}
+
+/** Events that come before the tail's in reading order; null: the rows fill the page. */
+export const taken = (query: Selection, rows: readonly Source[]): number | null =>
+  query.order === "desc" ? 0 : rows.some(({ cutAt }) => cutAt !== null) ? null : (rows[0]?.events.length ?? 0);
+
+/** What is covered once nothing more is to be had. @param covered first offset not looked at */
+export function endOf({ epoch }: ClientOrder, { order, after, before }: Selection, covered: bigint): Place {
+  if (order === "desc") return after;
+  const end = { epoch, offset: covered - 1n };
+  if (before === null) return later(end, after);
+  const beforeIt = { epoch: before.epoch, offset: before.offset < 0n ? -1n : before.offset - 1n };
+  return later(earlier(end, beforeIt), after);
 }

@@ -15,10 +15,11 @@ import { classify } from "#lib/postgres/sqlstate.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import type { Barrier } from "./barrier.ts";
 import type { Checkpoints } from "./checkpoints.ts";
-import { assemble, candidates, type Merged, type Selection, type Source, tailSource } from "./merge.ts";
+import { assemble, endOf, type Merged, type Selection, type Source, tailSource, taken } from "./merge.ts";
 import type { Pin } from "./partition-tail.ts";
-import { type ClientOrder, comparePlaces, earlier, later, type Place } from "./places.ts";
-import type { Rows, Saved } from "./rows.ts";
+import { type ClientOrder, comparePlaces, type Place } from "./places.ts";
+import type { Asked, Rows, Saved } from "./rows.ts";
+import { candidates, LOOKED_AT_NONE, lookedAtFirst, scanEnd } from "./scan.ts";
 import { PAGE_BYTES_MAX } from "./statements.ts";
 import type { Tail } from "./tail.ts";
 import { tailHalf } from "./tail-half.ts";
@@ -132,15 +133,23 @@ export class Reader {
     const { checkpoints, tail } = this.#parts;
     const found = candidates(pin, order.epoch, query);
     const lookUp = isInTail(reading, pin) ? { ...reading, untilMs: this.#soon(reading) } : reading;
-    const saved = await this.#rows(lookUp, found.events, query.view === "merged");
+    const rowsAfter = query.view === "merged" ? lookedAtFirst(pin, order.epoch, query) : null;
+    const saved = await this.#rows(lookUp, { events: found.events, rowsAfter });
     checkpoints.observe(order.partition, saved.nextOffset, pin.start);
     const nextOffset = saved.nextOffset ?? 0n;
     const from = saved.nextOffset ?? tail.logStart(order.partition);
     const covered = nextOffset > pin.next ? nextOffset : pin.next;
     if (from < pin.start || covered < mark) return null;
     const rows = query.view === "merged" ? [saved.rows] : [];
-    const rest = { found, unsavedFrom: nextOffset, places: saved.places, taken: taken(query, rows) };
-    const more = await tailHalf({ order, query, pin }, rest, (events) => this.#rows(lookUp, events, false));
+    const rest = {
+      found,
+      unsavedFrom: nextOffset,
+      places: saved.places,
+      taken: taken(query, rows),
+      looked: saved.looked,
+    };
+    const ask = (events: Asked["events"]) => this.#rows(lookUp, { events, rowsAfter: null });
+    const more = await tailHalf({ order, query, pin }, rest, ask);
     if (more === null) return null;
     const sources = query.order === "asc" ? [...rows, more] : [more, ...rows];
     return this.#page(reading, sources, covered, saved.nextOffset);
@@ -153,7 +162,8 @@ export class Reader {
     const known = checkpoints.known(order.partition);
     const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
     const found = candidates(pin, order.epoch, query);
-    const source = tailSource(found, order.epoch, query.order, unsavedFrom, new Map());
+    const end = scanEnd(pin, order.epoch, query, unsavedFrom, LOOKED_AT_NONE);
+    const source = tailSource(found, order.epoch, query.order, unsavedFrom, new Map(), end);
     const merged = this.#merged(order, query, [source], pin.next);
     if (!isInTail(reading, pin) && (query.order === "asc" || !merged.hasMore)) throw storeUnreachable(cause);
     metrics.queryUncheckedEvents.inc(merged.events.length);
@@ -165,7 +175,7 @@ export class Reader {
     const { checkpoints, clock, tail } = this.#parts;
     for (;;) {
       const startBefore = tail.partition(order.partition).start;
-      const saved = checkpoints.away ? null : await this.#orAway(this.#rows(reading, [], true));
+      const saved = checkpoints.away ? null : await this.#orAway(this.#rows(reading, { events: [], rowsAfter: [] }));
       if (saved === null) throw storeUnreachable();
       checkpoints.observe(order.partition, saved.nextOffset, startBefore);
       const covered = saved.nextOffset ?? 0n;
@@ -183,9 +193,9 @@ export class Reader {
     return Math.min(untilMs, this.#parts.clock.elapsed() + LOOK_UP_MS_MAX);
   }
 
-  #rows({ order, query, untilMs }: Reading, events: Parameters<Rows["page"]>[2], withRows: boolean): Promise<Saved> {
+  #rows({ order, query, untilMs }: Reading, asked: Asked): Promise<Saved> {
     const leftMs = Math.max(1, Math.ceil(untilMs - this.#parts.clock.elapsed()));
-    return this.#parts.rows.page(order, query, events, withRows, leftMs);
+    return this.#parts.rows.page(order, query, asked, leftMs);
   }
 
   /** Null when the database is away. @throws ProblemError store-unreachable when it merely did not answer this statement */
@@ -232,19 +242,6 @@ const storeUnreachable = (cause?: unknown): ProblemError =>
     ),
     { cause },
   );
-
-/** Events that come before the tail's in reading order; null: the rows fill the page. */
-const taken = (query: PageQuery, rows: readonly Source[]): number | null =>
-  query.order === "desc" ? 0 : rows.some(({ cutAt }) => cutAt !== null) ? null : (rows[0]?.events.length ?? 0);
-
-/** What is covered once nothing more is to be had. @param covered first offset not looked at */
-function endOf({ epoch }: ClientOrder, { order, after, before }: Selection, covered: bigint): Place {
-  if (order === "desc") return after;
-  const end = { epoch, offset: covered - 1n };
-  if (before === null) return later(end, after);
-  const beforeIt = { epoch: before.epoch, offset: before.offset < 0n ? -1n : before.offset - 1n };
-  return later(earlier(end, beforeIt), after);
-}
 
 const savedThrough = ({ epoch }: ClientOrder, nextOffset: bigint | null): Place | null =>
   nextOffset === null ? null : { epoch, offset: nextOffset - 1n };

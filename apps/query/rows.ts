@@ -2,17 +2,31 @@
 import { type Event, eventJson, OCCURRED_AT_MS_MAX, OCCURRED_AT_MS_MIN, timeText } from "#lib/event.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import type { TailEvent } from "./client-tail.ts";
-import { hasFilters, type Printed, type RowPlaces, SCAN_EVENTS_MAX, type Selection, type Source } from "./merge.ts";
+import { hasFilters, type Printed, type RowPlaces, type Selection, type Source } from "./merge.ts";
 import type { ClientOrder, Place } from "./places.ts";
-import { CHECKPOINT, IDENTITY, LOOKED_AT, PAGE, ROW, VERDICTS } from "./statements.ts";
+import { LOOKED_AT_NONE, type Looked, SCAN_EVENTS_MAX } from "./scan.ts";
+import { CHECKPOINT, IDENTITY, LOOKED_AT, MORE, PAGE, ROW, VERDICTS } from "./statements.ts";
 
 /** The saved half of a read. All of it is one snapshot. */
 export interface Saved {
   /** The checkpoint; null: none, nothing of the partition is saved. */
   readonly nextOffset: bigint | null;
   readonly rows: Source;
+  /** For pages with filters. */
+  readonly looked: Looked;
   /** Where the identities asked about are saved. */
   readonly places: RowPlaces;
+}
+
+/** What a read asks besides the checkpoint. */
+export interface Asked {
+  /** Are they saved, and where? */
+  readonly events: readonly TailEvent[];
+  /**
+   * Null: no rows are wanted. Otherwise offsets, ascending, of what is looked at before any row: what of it lies at or above
+   * the checkpoint leaves the rows less to look at.
+   */
+  readonly rowsAfter: readonly bigint[] | null;
 }
 
 /** What live followers need to know about events. */
@@ -42,18 +56,16 @@ export class Rows {
 
   /**
    * Checkpoint, a page of rows below it, and where the identities given are saved: one snapshot.
-   * @param withRows false: only checkpoint and identities
    * @throws whatever the pool gives; the statement is given up after `timeoutMs`
    */
   async page(
     order: ClientOrder,
     selection: Selection,
-    events: readonly TailEvent[],
-    withRows: boolean,
+    { events, rowsAfter }: Asked,
     timeoutMs: number,
   ): Promise<Saved> {
     const filtered = hasFilters(selection);
-    const limit = withRows ? selection.limit + 1 : 0;
+    const limit = rowsAfter === null ? 0 : selection.limit + 1;
     const { after, before, types, sinceMs, untilMs } = selection;
     const values: unknown[] = [
       order.clientId,
@@ -66,10 +78,12 @@ export class Rows {
       limit,
       events.map(({ id }) => id),
     ];
-    if (filtered)
-      values.push(withRows ? SCAN_EVENTS_MAX : 0, types && [...types], timestamp(sinceMs), timestamp(untilMs));
+    if (filtered) {
+      const looks = rowsAfter === null ? 0 : SCAN_EVENTS_MAX;
+      values.push(looks, types && [...types], timestamp(sinceMs), timestamp(untilMs), (rowsAfter ?? []).map(String));
+    }
     const answers = await this.#pool.query<Answer>(PAGE[selection.order][filtered ? 1 : 0], values, timeoutMs);
-    return understand(order, answers, limit, filtered);
+    return understand(order, answers, limit, rowsAfter ?? []);
   }
 
   /** Every partition's checkpoint; partitions without one are left out. @throws as `page` */
@@ -99,25 +113,37 @@ export class Rows {
   }
 }
 
-function understand(order: ClientOrder, answers: readonly Answer[], limit: number, filtered: boolean): Saved {
+function understand(
+  order: ClientOrder,
+  answers: readonly Answer[],
+  limit: number,
+  rowsAfter: readonly bigint[],
+): Saved {
   const of = (kind: number): readonly Answer[] => answers.filter((answer) => answer.kind === kind);
   const events = of(ROW).map((answer) => {
     const place = placeOf(answer);
     return { place, json: eventJson(eventOf(order, answer), order.cursor(place)) };
   });
   const checkpoint = of(CHECKPOINT)[0]?.offset ?? null;
+  const nextOffset = checkpoint === null ? null : BigInt(checkpoint);
+  const seen = of(LOOKED_AT)[0];
+  const looked = seen?.offset ? { rows: seen.occurred ?? 0, to: placeOf(seen) } : LOOKED_AT_NONE;
+  // Nothing was left for the rows: then the page has looked as far as the last event above them.
+  const above = rowsAfter.find((offset) => offset >= (nextOffset ?? 0n));
+  const lookedTo = looked.to ?? (above === undefined ? null : { epoch: order.epoch, offset: above });
   return {
-    nextOffset: checkpoint === null ? null : BigInt(checkpoint),
+    nextOffset,
     places: new Map(of(IDENTITY).map((answer) => [answer.id ?? "", placeOf(answer)])),
-    rows: { events, cutAt: limit === 0 ? null : cutAt(events, of(LOOKED_AT)[0], limit, filtered) },
+    rows: { events, cutAt: limit === 0 ? null : cutAt(events, seen, limit, lookedTo) },
+    looked,
   };
 }
 
 /** Cut by the limit or by bytes: up to the last row. Cut by the bound on what a filter looks at: up to where it looked. */
-function cutAt(events: readonly Printed[], seen: Answer | undefined, limit: number, filtered: boolean): Place | null {
-  const { matches, looked } = { matches: seen?.received ?? 0, looked: seen?.occurred ?? 0 };
+function cutAt(events: readonly Printed[], seen: Answer | undefined, limit: number, to: Place | null): Place | null {
+  const matches = seen?.received ?? 0;
   if (events.length < matches || events.length >= limit) return events.at(-1)?.place ?? null;
-  return filtered && seen !== undefined && looked >= SCAN_EVENTS_MAX ? placeOf(seen) : null;
+  return seen?.id === MORE ? to : null;
 }
 
 /**

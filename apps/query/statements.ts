@@ -22,27 +22,38 @@ const matchesPlain = (direction: string): string => `matches AS (
   SELECT ${FIELDS} FROM spillway.event e WHERE ${RANGE}
   ORDER BY e.log_epoch ${direction}, e."offset" ${direction} LIMIT $8)`;
 
-/** With filters: at most $10 rows are looked at, matching or not. */
+/** The `id` of what was looked at, where there is more to look at. */
+export const MORE = "more";
+
+/**
+ * With filters: at most $10 rows are looked at, matching or not, less what of $14 lies above the rows; and one more, to know
+ * whether there is one. LIMIT has a plain parameter, which the planner knows: it must not plan to read them all.
+ */
 const matchesFiltered = (direction: string): string => `seen AS MATERIALIZED (
-  SELECT e.log_epoch, e."offset", e.type, e.occurred_at FROM spillway.event e WHERE ${RANGE}
-  ORDER BY e.log_epoch ${direction}, e."offset" ${direction} LIMIT $10
+  SELECT log_epoch, "offset", type, occurred_at,
+    row_number() OVER (ORDER BY log_epoch ${direction}, "offset" ${direction}) AS nth
+  FROM (SELECT e.log_epoch, e."offset", e.type, e.occurred_at FROM spillway.event e WHERE ${RANGE}
+    ORDER BY e.log_epoch ${direction}, e."offset" ${direction} LIMIT $10::int + 1) s
+), looked AS MATERIALIZED (
+  SELECT * FROM seen WHERE nth <= $10 - (
+    SELECT count(*) FROM unnest($14::bigint[]) AS above (o) WHERE o >= coalesce((SELECT next_offset FROM mark), 0))
 ), matches AS (
   SELECT ${FIELDS} FROM (
-    SELECT log_epoch, "offset" FROM seen
+    SELECT log_epoch, "offset" FROM looked
     WHERE ($11::text[] IS NULL OR type = ANY ($11))
       AND ($12::timestamptz IS NULL OR occurred_at >= $12)
       AND ($13::timestamptz IS NULL OR occurred_at < $13)
     ORDER BY log_epoch ${direction}, "offset" ${direction} LIMIT $8
   ) s JOIN spillway.event e ON e.client_id = $1 AND e.log_epoch = s.log_epoch AND e."offset" = s."offset")`;
 
-const LOOKED_AT_LAST = (direction: string): string =>
-  `(SELECT log_epoch FROM seen ORDER BY log_epoch ${direction}, "offset" ${direction} LIMIT 1)::int,
-    (SELECT "offset" FROM seen ORDER BY log_epoch ${direction}, "offset" ${direction} LIMIT 1)::text,
-    NULL, NULL, (SELECT count(*) FROM seen)::float8, (SELECT count(*) FROM matches)::float8, NULL`;
+const LOOKED_AT_LAST = `(SELECT log_epoch FROM looked ORDER BY nth DESC LIMIT 1)::int,
+    (SELECT "offset" FROM looked ORDER BY nth DESC LIMIT 1)::text,
+    CASE WHEN (SELECT count(*) FROM seen) > (SELECT count(*) FROM looked) THEN '${MORE}' END, NULL,
+    (SELECT count(*) FROM looked)::float8, (SELECT count(*) FROM matches)::float8, NULL`;
 
 /** LATERAL with LIMIT: whatever the statistics say, each identity is one probe of the unique index. */
 function statement(order: "asc" | "desc", filtered: boolean): string {
-  const [direction, opposite] = order === "asc" ? ["ASC", "DESC"] : ["DESC", "ASC"];
+  const direction = order === "asc" ? "ASC" : "DESC";
   const matches = filtered ? matchesFiltered(direction) : matchesPlain(direction);
   // The last ORDER BY names its table: a bare "offset" would be the output column, which is text, and 10 come before 9.
   const by = `ORDER BY log_epoch ${direction}, "offset" ${direction}`;
@@ -53,7 +64,7 @@ function statement(order: "asc" | "desc", filtered: boolean): string {
 )
 SELECT ${CHECKPOINT} AS kind, NULL::int AS epoch, next_offset::text AS "offset", NULL::text AS id, NULL::text AS type,
   NULL::float8 AS occurred, NULL::float8 AS received, NULL::text AS data FROM mark
-UNION ALL SELECT ${LOOKED_AT}, ${filtered ? LOOKED_AT_LAST(opposite) : "NULL, NULL, NULL, NULL, 0, (SELECT count(*) FROM matches)::float8, NULL"}
+UNION ALL SELECT ${LOOKED_AT}, ${filtered ? LOOKED_AT_LAST : "NULL, NULL, NULL, NULL, 0, (SELECT count(*) FROM matches)::float8, NULL"}
 UNION ALL SELECT ${IDENTITY}, i.log_epoch, i."offset"::text, i.id, NULL, NULL, NULL, NULL
   FROM unnest($9::text[]) AS wanted (id), LATERAL (
     SELECT e.log_epoch, e."offset", e.id FROM spillway.event e WHERE e.client_id = $1 AND e.id = wanted.id LIMIT 1) i

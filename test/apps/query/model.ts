@@ -1,9 +1,10 @@
 /** A log, its sink and its database in a few lines: what pages and followers are compared with. */
 
 import type { TailEvent } from "../../../apps/query/client-tail.ts";
-import type { Filter, Selection, Source } from "../../../apps/query/merge.ts";
+import { type Filter, hasFilters, type Selection, type Source } from "../../../apps/query/merge.ts";
 import { ClientOrder, comparePlaces, type Epochs, type Place } from "../../../apps/query/places.ts";
-import type { Saved, Verdicts } from "../../../apps/query/rows.ts";
+import type { Asked, Saved, Verdicts } from "../../../apps/query/rows.ts";
+import { LOOKED_AT_NONE, type Looked } from "../../../apps/query/scan.ts";
 import type { Clock } from "../../../lib/clock.ts";
 import type { Event } from "../../../lib/event.ts";
 import { eventJson } from "../../../lib/event.ts";
@@ -135,19 +136,18 @@ export class Model {
   }
 
   /** As rows.ts answers. @param scanMax rows that a filter looks at */
-  page(
-    order: ClientOrder,
-    selection: Selection,
-    events: readonly TailEvent[],
-    withRows: boolean,
-    scanMax: number,
-  ): Saved {
+  page(order: ClientOrder, selection: Selection, { events, rowsAfter }: Asked, scanMax: number): Saved {
     const saved = this.truth(order.clientId).filter((record) => this.isSaved(record));
     const wanted = new Set(events.map(({ id }) => id));
     const places = new Map(
       saved.filter(({ event }) => wanted.has(event.id)).map(({ event, place }) => [event.id, place]),
     );
-    return { nextOffset: this.checkpoint, places, rows: withRows ? this.#rows(saved, selection, scanMax) : NONE };
+    const { checkpoint: nextOffset } = this;
+    if (rowsAfter === null) return { nextOffset, places, rows: NONE, looked: LOOKED_AT_NONE };
+    const above = rowsAfter.filter((offset) => offset >= nextOffset);
+    const { rows, looked } = this.#rows(saved, selection, Math.max(0, scanMax - above.length));
+    const end = above[0] === undefined ? null : { epoch: 2, offset: above[0] };
+    return { nextOffset, places, rows: rows === "all above" ? { events: [], cutAt: end } : rows, looked };
   }
 
   verdicts(events: readonly TailEvent[]): Verdicts {
@@ -158,17 +158,27 @@ export class Model {
     return { checkpoints: new Map([[0, this.checkpoint]]), places };
   }
 
-  #rows(saved: readonly ModelRecord[], selection: Selection, scanMax: number): Source {
+  #rows(
+    saved: readonly ModelRecord[],
+    selection: Selection,
+    scanMax: number,
+  ): { rows: Source | "all above"; looked: Looked } {
     const { after, before, order } = selection;
     const inRange = saved.filter((record) =>
       passes({ after, before, types: null, sinceMs: null, untilMs: null }, record),
     );
-    const looked = (order === "asc" ? inRange : inRange.reverse()).slice(0, scanMax);
+    const looked = (order === "asc" ? inRange : inRange.reverse()).slice(
+      0,
+      hasFilters(selection) ? scanMax : undefined,
+    );
     const matches = looked.filter((record) => passes(selection, record)).slice(0, selection.limit + 1);
     const events = matches.map(({ place, json }) => ({ place, json }));
     const full = matches.length > selection.limit;
-    const cut = looked.length < inRange.length;
-    return { events, cutAt: full ? (events.at(-1)?.place ?? null) : cut ? (looked.at(-1)?.place ?? null) : null };
+    const cut = hasFilters(selection) && looked.length < inRange.length;
+    const to = looked.at(-1)?.place ?? null;
+    if (cut && to === null) return { rows: "all above", looked: LOOKED_AT_NONE };
+    const cutAt = full ? (events.at(-1)?.place ?? null) : cut ? to : null;
+    return { rows: { events, cutAt }, looked: { rows: looked.length, to } };
   }
 
   #append(place: Place): void {

@@ -36,11 +36,11 @@ class Node {
       new Map([[0, { start, logStart: 0n }]]),
     );
     const rows = {
-      page: async (...[order, selection, events, withRows]: RowsPage) => {
+      page: async (...[order, selection, asked]: RowsPage) => {
         this.beforeSnapshot();
         this.snapshots++;
         if (this.storeError) throw this.storeError;
-        return this.model.page(order, selection, events, withRows, this.scanMax);
+        return this.model.page(order, selection, asked, this.scanMax);
       },
       checkpoints: async () => {
         if (this.storeError) throw this.storeError;
@@ -392,3 +392,58 @@ test("a checkpoint that goes back between the rows and a further look-up begins 
   const page = await whileFollowing(crowded, read);
   expect(page.events).toEqual(["more-0@40", "more-1@41", "more-2@42"]);
 });
+
+/** A client's log of so many events, none a copy, one in 5,000 of another type; gaps in between. */
+function sparse(random: Random, events: number): Model {
+  const model = new Model(random);
+  for (let n = model.truth("a").length; n < events; n++) {
+    model.nextOffset += BigInt(random.below(3));
+    const place = { epoch: 2, offset: model.nextOffset++ };
+    const type = random.next() < 0.0002 ? "rare" : "x";
+    const event = { clientId: "a", id: `sparse-${n}`, type, occurredAtMs: 0, receivedAtMs: 0, data: null };
+    model.records.push({ place, event, json: `${n}` });
+  }
+  return model;
+}
+
+/** A node that began to read the log when the checkpoint stood at `start`. */
+function nodeFrom(model: Model, start: bigint): Node {
+  model.checkpoint = start;
+  const made = new Node(model);
+  made.follow();
+  return made;
+}
+
+async function readAt(one: Node, checkpoint: bigint, query: PageQuery): Promise<Omit<Page, "savedThrough">> {
+  one.model.checkpoint = checkpoint;
+  const { savedThrough, ...page } = await one.read("a", query);
+  expect(savedThrough).toEqual({ epoch: 2, offset: checkpoint - 1n });
+  return page;
+}
+
+test.each([10_000, 10_001, 15_000, 31_000])(
+  "a page of a filter is the same wherever the checkpoint lies, also when more than it may look at is passed over: %i",
+  async (events) => {
+    const random = randomFrom(events);
+    const model = sparse(random, events);
+    const anywhere = (): bigint => BigInt(random.below(Number(model.nextOffset)));
+    const middle = anywhere();
+    const nodes = [nodeFrom(model, 0n), nodeFrom(model, middle)] as const;
+    const truth = model.truth("a");
+    const sharp = [10_000, 10_001, events - 10_000, events - 9_999].map((nth) => truth[nth]?.place.offset ?? 1n);
+    const checkpoints = [...sharp, ...Array.from({ length: 3 }, anywhere), model.nextOffset];
+    for (let nth = 0; nth < 8; nth++) {
+      const ends = nth < 4 ? { after: ORIGIN, before: null } : {};
+      const query: PageQuery = {
+        ...randomQuery(random, model),
+        ...{ types: new Set(["rare"]), sinceMs: null, view: "merged", order: nth % 2 === 0 ? "asc" : "desc" },
+        ...ends,
+      };
+      const unsaved = await readAt(nodes[0], 0n, query);
+      for (const checkpoint of checkpoints) {
+        expect(await readAt(nodes[0], checkpoint, query)).toEqual(unsaved);
+        if (checkpoint >= middle) expect(await readAt(nodes[1], checkpoint, query)).toEqual(unsaved);
+      }
+    }
+  },
+);

@@ -111,3 +111,41 @@ test("since and until choose the same events at the ends of time and to the mill
   const before = (bound: string): number => times.filter((ms) => ms < milliseconds(bound)).length;
   expect(chosen).toEqual(bounds.flatMap((bound) => [times.length - before(bound), before(bound)]));
 });
+
+test("a filter that passes over more than a page may look at gives the same pages, and a walk finds all of its events", async () => {
+  // 20,001 are two pages' looks and one more; the rare ones lie around the bounds.
+  const rare = new Set([0, 1, 9_998, 9_999, 10_000, 10_001, 15_000, 19_999, 20_000]);
+  const events = Array.from({ length: 20_001 }, (_, n) =>
+    given.event("sparse", { type: rare.has(n) ? "rare" : "common", data: null }),
+  );
+  const placed = await given.append(...events);
+  const at = (nth: number): string => placed[nth]?.cursor ?? "";
+  const questions: Parameters[] = [
+    { type: "rare" },
+    { type: "rare", limit: "3" },
+    { type: "none" },
+    { type: "none", after: at(9_999) },
+    { type: "none", after: at(10_000) },
+    { type: "rare", order: "desc" },
+    { type: "none", order: "desc" },
+    { type: "none", order: "desc", before: at(10_000) },
+    { type: "none", order: "desc", before: at(10_001) },
+    { until: "1970-01-01T00:00:00Z" },
+  ];
+  const answers = await sameAnswers(placed, [1, 6_000, 9_999, 10_000, 10_001, 14_000, 20_001], questions);
+  expect(answers.map(({ hasMore }) => hasMore)).toEqual([true, true, true, true, false, true, true, false, true, true]);
+  expect([answers[0]?.next, answers[4]?.next, answers[5]?.next]).toEqual([at(9_999), at(20_000), at(10_001)]);
+  for (const [order, on] of [
+    ["asc", "after"],
+    ["desc", "before"],
+  ] as const) {
+    const ids: string[] = [];
+    for (let from: Parameters = {}, more = true; more; ) {
+      const answer = await page(node, { clientId: "sparse", type: "rare", order, ...from });
+      ids.push(...answer.events.map(({ id }) => id));
+      [from, more] = [{ [on]: answer.next }, answer.hasMore];
+    }
+    const wanted = placed.filter((_, n) => rare.has(n)).map(({ event }) => event.id);
+    expect(ids).toEqual(order === "asc" ? wanted : wanted.reverse());
+  }
+});

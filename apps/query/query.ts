@@ -15,9 +15,10 @@ import type { querySettings } from "./config.ts";
 import { Followers } from "./followers.ts";
 import { ClientOrder, type Epochs, type Place } from "./places.ts";
 import { type Page, type PageQuery, Reader } from "./read.ts";
+import { startOffsets } from "./start-offsets.ts";
 import { Store } from "./store.ts";
 import { type LiveParts, type Outlet, Subscription } from "./subscription.ts";
-import { Tail, type TailStart } from "./tail.ts";
+import { Tail } from "./tail.ts";
 import { TailReader } from "./tail-reader.ts";
 import { Verdicts } from "./verdicts.ts";
 
@@ -166,7 +167,7 @@ export class Query implements Task {
     try {
       const { lookUps, pages } = this.#store;
       const known = await this.#knownCheckpoints(connected);
-      const starts = await startOffsets(connected, known);
+      const starts = await startOffsets(connected, known, this.#surroundings, signal);
       const decoder = new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint));
       const bytesMax = this.#settings.SPILLWAY_TAIL_BYTES;
       const tail = new Tail({ bytesMax, log, clock, metrics }, starts);
@@ -224,14 +225,4 @@ export class Query implements Task {
       );
     return running;
   }
-}
-
-async function startOffsets(
-  { admin, identity }: ConnectedLog,
-  known: ReadonlyMap<number, bigint>,
-): Promise<ReadonlyMap<number, TailStart>> {
-  const offsets = await admin.offsets(identity.topic);
-  return new Map(
-    [...offsets].map(([partition, { low }]) => [partition, { start: known.get(partition) ?? low, logStart: low }]),
-  );
 }

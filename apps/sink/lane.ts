@@ -60,6 +60,10 @@ export class Lane {
   get takenTo(): bigint {
     return this.#takenTo;
   }
+  /** Where the next fetch must begin. */
+  get fetchedTo(): bigint {
+    return this.#fetchedTo;
+  }
   /** Whether there is something to take: records, or a gap to step over. */
   get hasNews(): boolean {
     return this.#state === "running" && this.#fetchedTo > this.#takenTo;
@@ -86,14 +90,12 @@ export class Lane {
   }
 
   /**
-   * Takes over what was fetched.
-   * @returns false when it does not follow what the lane has: it belongs to a fetch from before the lane's start
+   * Takes over what was fetched, if it begins just where the lane ends: a gap would be passed over for ever.
+   * @returns false when it does not, or when the lane is not running
    */
   push(fetched: FetchedRecords): boolean {
-    if (this.#state !== "running") return false;
-    const records = fetched.records.filter((record) => record.offset >= this.#fetchedTo);
-    if (fetched.nextOffset < this.#fetchedTo) return false;
-    for (const record of records) {
+    if (this.#state !== "running" || fetched.fromOffset !== this.#fetchedTo) return false;
+    for (const record of fetched.records) {
       this.#records.push(record);
       this.#bytes += recordBytes(record);
     }

@@ -2,21 +2,24 @@
 
 import type { Clock } from "#lib/clock.ts";
 import type { FetchedRecords, GroupReader } from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
 import { type BatchLimits, take } from "./batch.ts";
 import { Lane, type Taken } from "./lane.ts";
 
 export class Lanes {
   readonly #reader: Pick<GroupReader, "pause" | "resume" | "seek">;
   readonly #clock: Clock;
+  readonly #log: Log;
   readonly #bytesMax: number;
   #lanes = new Map<number, Lane>();
   readonly #paused = new Set<number>();
   #wake: () => void = () => undefined;
 
   /** @param bytesMax of all lanes together; a lane's share may be exceeded by one fetch */
-  constructor(reader: Pick<GroupReader, "pause" | "resume" | "seek">, clock: Clock, bytesMax: number) {
+  constructor(reader: Pick<GroupReader, "pause" | "resume" | "seek">, clock: Clock, log: Log, bytesMax: number) {
     this.#reader = reader;
     this.#clock = clock;
+    this.#log = log;
     this.#bytesMax = bytesMax;
   }
 
@@ -55,11 +58,21 @@ export class Lanes {
   }
 
   push(fetched: FetchedRecords): void {
-    const lane = this.#lanes.get(fetched.partition);
-    if (!lane?.push(fetched)) return;
+    const { partition, fromOffset } = fetched;
+    const lane = this.#lanes.get(partition);
+    if (lane?.state !== "running") return;
+    if (!lane.push(fetched)) {
+      this.#log.warn("fetch did not follow the one before, read again", {
+        partition,
+        fromOffset,
+        wanted: lane.fetchedTo,
+      });
+      this.#reader.seek(partition, lane.fetchedTo);
+      return;
+    }
     if (lane.waitingBytes > this.#bytesMax / this.#lanes.size) {
-      this.#paused.add(fetched.partition);
-      this.#reader.pause([fetched.partition]);
+      this.#paused.add(partition);
+      this.#reader.pause([partition]);
     }
     this.#wake();
   }

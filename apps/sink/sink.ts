@@ -112,7 +112,7 @@ export class Sink implements Task {
       sessionTimeoutMs: this.#settings.SPILLWAY_SESSION_TIMEOUT_MS,
     });
     const announcer = new Announcer({ epoch: identity.epoch, control: controlWriter, reader, clock, log });
-    const lanes = new Lanes(reader, clock, this.#settings.SPILLWAY_SINK_WAITING_BYTES);
+    const lanes = new Lanes(reader, clock, log, this.#settings.SPILLWAY_SINK_WAITING_BYTES);
     const handlers = assignments({
       identity,
       pool,

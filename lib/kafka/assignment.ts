@@ -89,6 +89,7 @@ export class Assignment {
     try {
       this.#options.handlers.onBatch({
         partition,
+        fromOffset: next,
         records: copyRecords(batch.messages),
         nextOffset,
         highWatermark: BigInt(batch.highWatermark),

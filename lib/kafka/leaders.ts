@@ -138,6 +138,7 @@ export class Leaders {
         const end = ends.get(data.partition) ?? from;
         return {
           partition: data.partition,
+          fromOffset: from,
           // Compressed batches come whole: what lies below the offset asked for is left out here.
           records: copyRecords(new Batch(topic, from.toString(), data).messages),
           nextOffset: end > from ? end : from,

@@ -109,7 +109,8 @@ class Reader implements PartitionReader {
   #silent(topic: string, partition: number, offset: bigint): FetchedRecords {
     const known = this.#known.get(`${topic}/${partition}`);
     const highWatermark = known && known.highWatermark > offset ? known.highWatermark : offset;
-    return { partition, records: [], nextOffset: offset, highWatermark, logStart: known?.logStart ?? -1n };
+    const logStart = known?.logStart ?? -1n;
+    return { partition, fromOffset: offset, records: [], nextOffset: offset, highWatermark, logStart };
   }
 }
 

@@ -25,6 +25,8 @@ export interface PartitionRecords {
 /** What one fetch brought for one partition. */
 export interface FetchedRecords {
   readonly partition: number;
+  /** The offset asked for: all that the log has from there to `nextOffset` is in `records`. */
+  readonly fromOffset: bigint;
   /** Data records only, ascending, none below the requested offset; control and aborted records are left out. */
   readonly records: readonly LogRecord[];
   /** Where to go on reading: one past the last offset covered, be it a record, a control record or a gap. */

@@ -48,10 +48,16 @@ export const rawRecord = (offset: bigint, key: string | null, value: Buffer | st
   value: typeof value === "string" ? Buffer.from(value) : value,
 });
 
-/** What a fetch brought; `nextOffset` is one past the last record unless given. */
-export function fetched(partition: number, records: readonly LogRecord[], nextOffset?: bigint): FetchedRecords {
+/** What a fetch brought: from the first record to one past the last, unless given otherwise. */
+export function fetched(
+  partition: number,
+  records: readonly LogRecord[],
+  nextOffset?: bigint,
+  fromOffset?: bigint,
+): FetchedRecords {
   const next = nextOffset ?? (records.at(-1)?.offset ?? -1n) + 1n;
-  return { partition, records, nextOffset: next, highWatermark: next, logStart: -1n };
+  const from = fromOffset ?? records[0]?.offset ?? next;
+  return { partition, fromOffset: from, records, nextOffset: next, highWatermark: next, logStart: -1n };
 }
 
 /** A clientId whose events lie in `partition`. */

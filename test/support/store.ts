@@ -57,8 +57,9 @@ export async function batchOf(
 ): Promise<Batch> {
   const taken = Object.entries(records).map(([partition, some]) => {
     const lane = new Lane(Number(partition));
-    lane.start(from ?? some[0]?.offset ?? 0n);
-    lane.push(fetched(Number(partition), some));
+    const start = from ?? some[0]?.offset ?? 0n;
+    lane.start(start);
+    lane.push(fetched(Number(partition), some, undefined, start));
     return lane.take(1e6, 1e9);
   });
   return prepare(EPOCH, taken, new RecordDecoder(partitions, () => Promise.resolve(undefined)));

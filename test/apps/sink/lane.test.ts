@@ -31,12 +31,17 @@ describe("a lane takes records in only while it runs", () => {
     expect(lane.state).toBe("closed");
   });
 
-  test("and not what it has already, nor what is older than its start", () => {
+  test("and only what begins where it ends: nothing older, nothing again, nothing behind a gap", () => {
     const lane = running(5n);
     expect(lane.push(fetched(3, records(0, 3)))).toBe(false);
-    expect(lane.push(fetched(3, records(3, 8)))).toBe(true);
-    expect(lane.push(fetched(3, records(3, 8)))).toBe(true);
-    expect(offsets(lane.take(100, 1e6))).toEqual([5, 6, 7]);
+    expect(lane.push(fetched(3, records(3, 8)))).toBe(false);
+    expect(lane.push(fetched(3, records(6, 8)))).toBe(false);
+    expect(lane.push(fetched(3, records(6, 8), 9n, 5n))).toBe(true);
+    expect(lane.push(fetched(3, records(6, 8), 9n, 5n))).toBe(false);
+    expect(lane.push(fetched(3, records(10, 12)))).toBe(false);
+    expect(lane.push(fetched(3, records(9, 11)))).toBe(true);
+    expect(lane.fetchedTo).toBe(11n);
+    expect(lane.take(100, 1e6)).toMatchObject({ expected: 5n, nextOffset: 11n });
   });
 });
 
@@ -48,7 +53,7 @@ test("every start and the close begin a new life, so that what was taken before 
   lane.start(1n);
   expect(taken.life).not.toBe(lane.life);
   expect(lane.waitingRecords).toBe(0);
-  lane.push(fetched(3, records(0, 5)));
+  lane.push(fetched(3, records(1, 5)));
   const again = lane.take(10, 1e6);
   expect([again.expected, offsets(again)]).toEqual([1n, [1, 2, 3, 4]]);
   lane.close();
@@ -65,7 +70,7 @@ describe("gaps in the log", () => {
 
   test("without a record are news of their own", () => {
     const lane = running(4n);
-    lane.push(fetched(3, [], 9n));
+    lane.push(fetched(3, [], 9n, 4n));
     expect(lane.hasNews).toBe(true);
     expect(lane.take(10, 1e6)).toMatchObject({ expected: 4n, nextOffset: 9n, records: [] });
     expect(lane.hasNews).toBe(false);
@@ -120,10 +125,11 @@ test("whatever is pushed and taken: each record once, in order, checkpoints that
       };
       for (const one of steps) {
         if ("push" in one) {
+          const from = BigInt(fetchedTo);
           const some = records(fetchedTo, fetchedTo + one.push);
           fetchedTo += one.push + one.gap;
           pushed.push(...offsets({ records: some }));
-          lane.push(fetched(3, some, BigInt(fetchedTo)));
+          lane.push(fetched(3, some, BigInt(fetchedTo), from));
         } else if (lane.hasNews) take(one.takeRecords, one.takeBytes);
       }
       while (lane.hasNews) take(1_000, 1e9);

@@ -1,21 +1,23 @@
 import { beforeEach, expect, test } from "vitest";
 import { Lanes } from "../../../apps/sink/lanes.ts";
 import { type FakeClock, fakeClock, settled } from "../../support/fake-clock.ts";
-import { fetched, rawRecord } from "../../support/records.ts";
+import { fetched, keptLog, rawRecord } from "../../support/records.ts";
 
 let orders: string[];
+let log: ReturnType<typeof keptLog>;
 let clock: FakeClock;
 let lanes: Lanes;
 
 beforeEach(() => {
   orders = [];
+  log = keptLog();
   clock = fakeClock();
   const reader = {
     pause: (partitions: readonly number[]) => void orders.push(`pause ${partitions}`),
     resume: (partitions: readonly number[]) => void orders.push(`resume ${partitions}`),
     seek: (partition: number, offset: bigint) => void orders.push(`seek ${partition} ${offset}`),
   };
-  lanes = new Lanes(reader, clock, 10_000);
+  lanes = new Lanes(reader, clock, log, 10_000);
 });
 
 /** 1,000 bytes a record, with what it costs to hold. */
@@ -63,6 +65,20 @@ test("what is pushed for a partition that is not assigned is forgotten", () => {
   lanes.revoke([0]);
   lanes.push(some(0, 0, 3));
   expect([lanes.hasNews, lanes.waitingRecords, lanes.partitions]).toEqual([false, 0, []]);
+});
+
+test("a fetch that leaves a gap or comes again is not taken; it is told of, and the log read again from where the lane ends", () => {
+  begin(0);
+  lanes.push(some(0, 0, 2));
+  lanes.push(some(0, 3, 2));
+  lanes.push(some(0, 1, 2));
+  expect(orders).toEqual(["seek 0 2", "seek 0 2"]);
+  expect(log.lines).toMatchObject([
+    { level: "warn", fields: { partition: 0, fromOffset: 3n, wanted: 2n } },
+    { level: "warn", fields: { partition: 0, fromOffset: 1n, wanted: 2n } },
+  ]);
+  lanes.push(some(0, 2, 3));
+  expect(take(10)[0]?.records.map(({ offset }) => offset)).toEqual([0n, 1n, 2n, 3n, 4n]);
 });
 
 test("an assignment closes the lanes before it and forgets what was paused", () => {

@@ -99,6 +99,7 @@ describe("a group reader, at a real broker", () => {
     const first = start(kafka, topic, 1n);
     await until("the records came", () => first.values(0).length === 2);
     expect(first.values(0)).toEqual(["1:b", "2:c"]);
+    expect(first.batches.find(({ partition }) => partition === 0)).toMatchObject({ fromOffset: 1n });
     expect(first.events[0]).toBe("assigned 0,1");
     await first.reader.commitHint(new Map([[0, 3n]]));
     await first.stop();

@@ -115,15 +115,11 @@ export class Reader {
   async #attempt(reading: Reading, pin: Pin, mark: bigint): Promise<Page | null> {
     const { checkpoints } = this.#parts;
     if (checkpoints.away) return this.#withoutRows(reading, pin);
-    const begunMs = this.#parts.clock.elapsed();
     try {
       return await this.#withRows(reading, pin, mark);
     } catch (error) {
       if (checkpoints.failed(error)) return this.#withoutRows(reading, pin, error);
       if (!PASSING.has(classify(error))) throw error;
-      // Silent for as long as we ask at most, it counts as away. A caller who gave it less time has proved nothing.
-      const early = this.#parts.clock.elapsed() - begunMs < LOOK_UP_MS_MAX * 0.9;
-      if (early && GIVEN_UP.test((error as Error).message)) throw storeUnreachable(error);
       return this.#withoutRows(reading, pin, error);
     }
   }
@@ -193,9 +189,16 @@ export class Reader {
     return Math.min(untilMs, this.#parts.clock.elapsed() + LOOK_UP_MS_MAX);
   }
 
-  #rows({ order, query, untilMs }: Reading, asked: Asked): Promise<Saved> {
+  /** @throws ProblemError when it was not answered, which does not prove that the database is silent; what the pool gives */
+  async #rows({ order, query, untilMs }: Reading, asked: Asked): Promise<Saved> {
     const leftMs = Math.max(1, Math.ceil(untilMs - this.#parts.clock.elapsed()));
-    return this.#parts.rows.page(order, query, asked, leftMs);
+    try {
+      return await this.#parts.rows.page(order, query, asked, leftMs);
+    } catch (error) {
+      // It waited for other pages' connections, or for the database no longer than this caller's little time.
+      const unproven = leftMs < LOOK_UP_MS_MAX * 0.9 ? /trying to connect|query read timeout/i : /trying to connect/i;
+      throw unproven.test((error as Error).message) ? storeUnreachable(error) : error;
+    }
   }
 
   /** Null when the database is away. @throws ProblemError store-unreachable when it merely did not answer this statement */
@@ -231,7 +234,6 @@ export class Reader {
 const isInTail = ({ order, query }: Reading, { start }: Pin): boolean =>
   query.view === "unsaved" || comparePlaces(query.after, { epoch: order.epoch, offset: start - 1n }) >= 0;
 
-const GIVEN_UP = /query read timeout/i;
 const PASSING: ReadonlySet<string> = new Set(["down", "overload", "lock", "space"]);
 
 const storeUnreachable = (cause?: unknown): ProblemError =>

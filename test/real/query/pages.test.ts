@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { tokenHash } from "#lib/access.ts";
 import { encodeCursor } from "#lib/cursor.ts";
+import { holdTransaction } from "../../promises/support/faults.ts";
 import type { App } from "../../support/process.ts";
 import { createProxy } from "../../support/proxy.ts";
 import { until } from "../../support/until.ts";
@@ -203,6 +204,26 @@ describe("without the database", () => {
     for (const one of [node, late])
       await until("the database is back", async () => (await page(one, { clientId: "x" })).status === 200);
     expect((await page(late, { clientId: "x" })).text).toBe(bodyOf([one, two], two.cursor));
+  });
+});
+
+describe("while the events' table is locked", () => {
+  it("says 503 to a reader with less patience than a look-up for copies may take, and never shows a copy", async () => {
+    await using given = await Given.create();
+    await using node = await given.node();
+    await node.ready();
+    const event = given.event("hasty");
+    const [one] = (await given.append(event)) as [Placed];
+    await given.save(one.partition, one.offset + 1n);
+    await given.append(event);
+    const hasty = { clientId: "hasty", after: one.cursor, timeoutMs: "100" };
+    expect((await page(node, hasty)).events).toEqual([]);
+    // The checkpoints can be read all the while: the database is not away.
+    await using _lock = await holdTransaction(given.database.url, "LOCK TABLE spillway.event IN ACCESS EXCLUSIVE MODE");
+    for (const parameters of [hasty, { ...hasty, view: "unsaved" }, { ...hasty, consistency: "known" }]) {
+      const answer = await page(node, parameters);
+      expect([parameters, answer.status, answer.code]).toEqual([parameters, 503, "store-unreachable"]);
+    }
   });
 });
 

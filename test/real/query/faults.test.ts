@@ -1,4 +1,4 @@
-/** Followers whose database goes back or is busy, on a real log and database. */
+/** Followers and pages whose database goes back or is busy, on a real log and database. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { holdTransaction } from "../../promises/support/faults.ts";
 import { Follower } from "../../promises/support/follower.ts";
@@ -79,7 +79,6 @@ test("an id that is sent again is not shown again while pages use all of their c
   await follower.caughtUp();
   await letGo();
   const pages: Promise<PageAnswer>[] = [];
-  const ids = placed.map(({ event }) => event.id);
   {
     await using _held = await slowData();
     for (let n = 0; n < 8; n++) pages.push(page(node, { clientId, timeoutMs: "25000" }));
@@ -92,11 +91,16 @@ test("an id that is sent again is not shown again while pages use all of their c
     await given.append(...placed.map(({ event }) => event));
     await given.append(given.event(clientId, { id: "new" }));
     await follower.shows(["new"]);
-    expect(idsOf(follower)).toEqual([...ids, "new"]);
-    expect(await metric("query_unchecked_events_total")).toBe(0);
+    expect(idsOf(follower)).toEqual([...placed.map(({ event }) => event.id), "new"]);
     follower.cut();
+    // Pages of what is unsaved wait for their look-up as the others for their rows, and say so rather than show a copy.
+    for (const timeoutMs of ["100", "5000"]) {
+      const unsaved = await page(node, { clientId, after: placed.at(-1)?.cursor ?? "", timeoutMs });
+      expect([timeoutMs, unsaved.status, unsaved.code]).toEqual([timeoutMs, 503, "store-unreachable"]);
+    }
   }
   expect((await Promise.all(pages)).map(({ status }) => status)).toContain(200);
+  expect(await metric("query_unchecked_events_total")).toBe(0);
 });
 
 /** Whoever reads the events' data waits until this is disposed of; look-ups of identities read none. For the last test: the view stays. */

@@ -9,7 +9,8 @@ const LOOK_MS = 250;
 
 /** @param brokers the value of KAFKA_BROKERS: `host:port`, several separated by commas */
 export function givenKafka(brokers: string): KafkaServer {
-  const addresses = brokers.split(",").map((text) => new URL(`kafka://${text.trim()}`));
+  const named = brokers.split(",").filter((text) => text.trim() !== "");
+  const addresses = named.map((text) => new URL(`kafka://${text.trim()}`));
   const anyAnswers = async (): Promise<boolean> => {
     for (const { hostname, port } of addresses) if (await answersMetadata(hostname, Number(port || 9092))) return true;
     return false;

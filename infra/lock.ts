@@ -50,7 +50,19 @@ export function claim(file: string, work: string): () => void {
       throw new Error(`${work} runs already, as process ${holder}: end it first (or remove ${file})`);
     rmSync(file, { force: true });
   }
-  return () => rmSync(file, { force: true });
+  return () => {
+    if (holds(file)) rmSync(file, { force: true });
+  };
+}
+
+/** Whether this process still has `file`: somebody may have removed it, and another process taken it since. */
+export function holds(file: string): boolean {
+  try {
+    return Number(readFileSync(file, "utf8")) === process.pid;
+  } catch (error) {
+    // Anything but its absence, such as too many open files, says nothing about whose it is.
+    return !["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "");
+  }
 }
 
 function take(file: string): boolean {

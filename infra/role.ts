@@ -1,8 +1,8 @@
 /** One of Spillway's processes as a child of `npm start`: kept running, its log passed on. */
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { createKeeper } from "./keeper.ts";
 import { type Child, endProcess, spawnGuarded } from "./process.ts";
-import { readable } from "./readable.ts";
 import type { Say } from "./server.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -10,6 +10,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const STOP_LIMIT_MS = 28_000;
 const ANSWER_LIMIT_MS = 3_000;
 const DEATHS_MAX = 5;
+const LOOK_MS = 100;
 
 export interface RoleOptions {
   /** `web`; its program is `apps/web/main.ts`. */
@@ -18,6 +19,8 @@ export interface RoleOptions {
   /** On top of this process' own environment. */
   readonly env: Readonly<Record<string, string>>;
   readonly say: Say;
+  /** Gets the lines of its log. */
+  readonly pass: Say;
 }
 
 export interface Role {
@@ -31,27 +34,33 @@ export interface Role {
   stop(): Promise<string | undefined>;
 }
 
-export function createRole({ name, port, env, say }: RoleOptions): Role {
+export function createRole({ name, port, env, say, pass }: RoleOptions): Role {
   let child: Child | undefined;
-  const start = async (): Promise<void> => {
+  const spawn = async (): Promise<Child> => {
     const started = await spawnGuarded({
       file: process.execPath,
       args: [`apps/${name}/main.ts`],
       cwd: ROOT,
       env: { ...process.env, ...env, PORT: String(port) },
-      output: (line) => say(process.stdout.isTTY ? readable(line) : line),
+      output: pass,
     });
     child = started;
     void started.exited.then(() => keeper.died(started.ended ?? "ended"));
+    return started;
   };
-  const keeper = createKeeper(name, start, say);
+  /** Ready or gone, whichever comes first. */
+  const tellWhenBack = async (started: Child): Promise<void> => {
+    while (started.ended === undefined && (await whatIsMissing(port)) !== undefined) await delay(LOOK_MS);
+    if (started.ended === undefined) say(`${name} is back, process ${started.pid}`);
+  };
+  const keeper = createKeeper(name, async () => void tellWhenBack(await spawn()), say);
   return {
     name,
     port,
     get pid() {
       return child?.ended === undefined ? child?.pid : undefined;
     },
-    start,
+    start: async () => void (await spawn()),
     missing: async () => {
       if (keeper.deaths >= DEATHS_MAX)
         throw new Error(`${name} does not stay up: it ended ${DEATHS_MAX} times in a row. Its log above says why.`);

@@ -1,28 +1,29 @@
 /**
  * `npm start`: Kafka, PostgreSQL and Spillway's processes on this machine, until Ctrl-C. Data stays in `.spillway/`.
  * What is killed meanwhile, by whomever, comes back on its data.
- *
- * `--without-sink` leaves the sink out: everything stays unsaved, and is read all the same.
- * `--data FOLDER` keeps the data there.
  */
-import { mkdirSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { createKeeper, type Keeper } from "./keeper.ts";
-import { claim } from "./lock.ts";
+import { claim, holds } from "./lock.ts";
 import { freePorts, isFree } from "./ports.ts";
+import { readable } from "./readable.ts";
 import { createRole, type Role } from "./role.ts";
 import type { Say, Server, ServerOptions } from "./server.ts";
 import { provideKafka, providePostgres } from "./stack.ts";
+import { addressFile, checkedPort, readOptions, type StartOptions, USAGE } from "./start-options.ts";
 
-const USUAL_DATA = fileURLToPath(new URL("../.spillway", import.meta.url));
 const SINK_PORT = 3003;
 const READY_LIMIT_MS = 120_000;
 const LOOK_MS = 100;
+const LOOK_AT_DATA_MS = 500;
 /** A sink that was killed keeps its partitions so long; with one sink on one machine nobody else could want them. */
 const SESSION_TIMEOUT_MS = "10000";
+/** What a role warns of where only one broker runs. The summary says it once, in other words. */
+const ONE_BROKER = /"warning":"replication is 1:/;
+/** What a broker that has just begun answers to some; they ask again, and who is not ready for it is told with that. */
+const WARMING = /"warning":"replication is 1:|The coordinator is loading|coordinator is not available/;
 /** Ctrl-C under npm arrives twice: from the terminal, and from npm. Only a later one means haste. */
 const SAME_SIGNAL_MS = 1_000;
 
@@ -46,7 +47,7 @@ async function kept<S extends Server>(
     name,
     async () => {
       await server.start();
-      say(`${name} is back`);
+      say(`${name} is back${server.pid === undefined ? "" : `, process ${server.pid}`}`);
     },
     say,
   );
@@ -72,40 +73,40 @@ async function allReady(roles: readonly Role[], signal: AbortSignal): Promise<vo
 /** Ends with what to type first. */
 function summary(roles: readonly Role[], servers: readonly Kept<Server>[], port: number): string {
   const event = JSON.stringify({ clientId: "me", type: "greeting", data: { text: "hello" } });
+  const withKeys = Boolean(process.env["SPILLWAY_KEYS"]);
+  const token = withKeys ? " -H 'authorization: Bearer TOKEN'" : "";
   return [
     "",
     `Spillway is ready: http://127.0.0.1:${port}`,
     `  ${roles.map((role) => `${role.name}: port ${role.port}, process ${role.pid}`).join("; ")}`,
     `  ${servers.map(({ name, server }) => `${name}: process ${server.pid ?? "not of this machine"}`).join("; ")}`,
-    "  Try, in another terminal:",
-    `    curl http://127.0.0.1:${port}/api/v1/events -H 'content-type: application/json' -d '${event}'`,
-    `    curl 'http://127.0.0.1:${port}/api/v1/events?clientId=me'`,
-    "  Ctrl-C drains and stops everything.",
+    ...(process.env["KAFKA_BROKERS"] ? [] : ["  One broker: what is not saved yet lies on this disk alone."]),
+    ...(roles.length > 1 ? [] : ["  No sink: nothing is saved, and everything is read all the same."]),
+    `  Try, in another terminal${withKeys ? ", TOKEN being one that npm run keys has shown" : ""}:`,
+    `    curl http://127.0.0.1:${port}/api/v1/events${token} -H 'content-type: application/json' -d '${event}'`,
+    `    curl${token} 'http://127.0.0.1:${port}/api/v1/events?clientId=me'`,
+    "  Ctrl-C drains and stops everything. LOG_LEVEL=info npm start tells more of what happens.",
     "",
   ].join("\n");
 }
 
-async function webPort(): Promise<number> {
-  const port = Number(process.env["PORT"] || 3000);
-  if (!Number.isInteger(port) || port < 1 || port > 65_535)
-    throw new Error(`PORT is ${process.env["PORT"]}, but must be a port number`);
-  if (await isFree(port)) return port;
+async function requireFree(port: number): Promise<void> {
+  if (await isFree(port)) return;
   throw new Error(
     `port ${port} is taken by another program: end that, or choose another port: PORT=${port + 100} npm start`,
   );
 }
 
-interface Wanted {
-  /** The folder of both servers' data. */
-  readonly data: string;
-  readonly withSink: boolean;
+interface Wanted extends StartOptions {
+  readonly port: number;
   readonly signal: AbortSignal;
   /** Gets what is to be stopped, in that order, as soon as it may run. Each resolves to what went wrong, if anything did. */
   readonly toStop: (() => Promise<string | undefined>)[];
 }
 
-async function up({ data, withSink, signal, toStop }: Wanted): Promise<void> {
-  const port = await webPort();
+async function up({ data, withSink, port, signal, toStop }: Wanted): Promise<void> {
+  await requireFree(port);
+  writeFileSync(addressFile(data), `http://127.0.0.1:${port}`);
   const kafka = await kept("Kafka", data, provideKafka);
   const postgres = await kept("PostgreSQL", data, providePostgres);
   for (const { server, keeper } of [kafka, postgres]) {
@@ -119,11 +120,17 @@ async function up({ data, withSink, signal, toStop }: Wanted): Promise<void> {
   signal.throwIfAborted();
   const env = { KAFKA_BROKERS: kafka.server.brokers, DATABASE_URL: postgres.server.url };
   say(`Kafka and PostgreSQL answer:\n  KAFKA_BROKERS=${env.KAFKA_BROKERS}\n  DATABASE_URL=${env.DATABASE_URL}`);
-  const roles = [createRole({ name: "web", port, env, say })];
+  let expected = process.env["KAFKA_BROKERS"] ? undefined : WARMING;
+  const pass: Say = (line) => {
+    if (!expected?.test(line)) say(process.stdout.isTTY ? readable(line) : line);
+  };
+  const quiet = { ...env, LOG_LEVEL: process.env["LOG_LEVEL"] || "warn" };
+  const roles = [createRole({ name: "web", port, env: quiet, say, pass })];
   if (withSink) {
     const [other = 0] = (await isFree(SINK_PORT)) ? [SINK_PORT] : await freePorts(1);
     const session = process.env["SPILLWAY_SESSION_TIMEOUT_MS"] || SESSION_TIMEOUT_MS;
-    roles.push(createRole({ name: "sink", port: other, env: { ...env, SPILLWAY_SESSION_TIMEOUT_MS: session }, say }));
+    const sinkEnv = { ...quiet, SPILLWAY_SESSION_TIMEOUT_MS: session };
+    roles.push(createRole({ name: "sink", port: other, env: sinkEnv, say, pass }));
   }
   // The processes drain together; then the servers go.
   toStop.unshift(
@@ -131,16 +138,28 @@ async function up({ data, withSink, signal, toStop }: Wanted): Promise<void> {
   );
   for (const role of roles) await role.start();
   await allReady(roles, signal);
+  expected &&= ONE_BROKER;
   say(summary(roles, [kafka, postgres], port));
 }
 
+/** Resolves when the folder of the data was removed, which no start can mend; never where no data lies in it. */
+async function removed(lock: string): Promise<void> {
+  const allGiven = process.env["KAFKA_BROKERS"] && process.env["DATABASE_URL"];
+  while (allGiven || holds(lock)) await delay(LOOK_AT_DATA_MS);
+}
+
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { "without-sink": { type: "boolean", default: false }, data: { type: "string", default: USUAL_DATA } },
-  });
-  const data = resolve(values.data);
+  const options = readOptions(process.argv.slice(2));
+  if (options.help) return say(USAGE);
+  const { data } = options;
+  const port = checkedPort(process.env, options.withSink);
   mkdirSync(data, { recursive: true });
-  const release = claim(join(data, "start.lock"), "npm start");
+  const lock = join(data, "start.lock");
+  const unlock = claim(lock, "npm start");
+  const release = (): void => {
+    if (holds(lock)) rmSync(addressFile(data), { force: true });
+    unlock();
+  };
   const stop = new AbortController();
   const toStop: (() => Promise<string | undefined>)[] = [];
   let firstAt = 0;
@@ -161,8 +180,17 @@ async function main(): Promise<void> {
     });
   }
   const faults: unknown[] = [];
+  void removed(lock).then(() => {
+    if (stop.signal.aborted) return;
+    say(`\nthe folder ${data} was removed: stopping`);
+    faults.push(
+      new Error(`The data is gone: ${data} was removed while Spillway ran. npm start begins with an empty one.`),
+    );
+    stop.abort();
+    stopped.resolve();
+  });
   try {
-    await up({ data, withSink: !values["without-sink"], signal: stop.signal, toStop });
+    await up({ ...options, port, signal: stop.signal, toStop });
     await stopped.promise;
   } catch (error) {
     if (!stop.signal.aborted) faults.push(error);

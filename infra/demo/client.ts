@@ -23,10 +23,15 @@ class Refused extends Error {}
 export class Client {
   readonly #url: string;
   readonly #agent: Agent;
+  readonly #headers: Readonly<Record<string, string>>;
 
-  /** @param connections at most so many are open at a time */
-  constructor(url: string, connections: number) {
+  /**
+   * @param connections at most so many are open at a time
+   * @param token of a key, where the node has keys
+   */
+  constructor(url: string, connections: number, token?: string) {
     this.#url = url;
+    this.#headers = authorization(token);
     this.#agent = new Agent({ keepAlive: true, maxSockets: connections });
   }
 
@@ -34,7 +39,8 @@ export class Client {
   once(path: string, body?: string): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const post = body !== undefined;
-      const headers = post ? { "content-type": "application/json", "content-length": Buffer.byteLength(body) } : {};
+      const content = post ? { "content-type": "application/json", "content-length": Buffer.byteLength(body) } : {};
+      const headers = { ...this.#headers, ...content };
       const sent = request(`${this.#url}${path}`, { agent: this.#agent, method: post ? "POST" : "GET", headers });
       sent.setTimeout(ANSWER_LIMIT_MS, () => sent.destroy(new Error(`no answer within ${ANSWER_LIMIT_MS} ms`)));
       sent.on("error", reject);
@@ -57,7 +63,7 @@ export class Client {
       try {
         const answer = await this.once(path, body);
         if (answer.status < 300) return answer;
-        why = new Refused(`${path.split("?")[0]} answered ${answer.status}: ${reason(answer.text)}`);
+        why = new Refused(`${path.split("?")[0]} answered ${answer.status}: ${reason(answer.text)}${remedy(answer)}`);
         if (!PASSING.has(answer.status)) throw why;
         pause = Math.min(PAUSE_MS_MAX, Number(answer.header("retry-after") ?? 0) * 1_000 || pauseMs);
       } catch (error) {
@@ -83,6 +89,16 @@ async function read(incoming: IncomingMessage): Promise<Answer> {
   const header = (name: string): string | undefined => [incoming.headers[name]].flat()[0];
   return { status: incoming.statusCode ?? 0, header, text };
 }
+
+/** The header that shows a key's token; none without one. */
+export const authorization = (token: string | undefined): Readonly<Record<string, string>> =>
+  token === undefined ? {} : { authorization: `Bearer ${token}` };
+
+const remedy = ({ status }: Answer): string =>
+  status === 401 || status === 403
+    ? "\nThe demo wants a key for every client: npm run keys -- --name demo --prefix '' --verbs append,read --file FILE " +
+      "adds one to the node's key file (which it reads at its next start); npm run demo -- --token TOKEN uses it."
+    : "";
 
 /** A problem's detail, or the answer's beginning. */
 function reason(text: string): string {

@@ -1,6 +1,7 @@
 /** Follows one client over a WebSocket. A lost connection is opened again at the last cursor. */
 import { setTimeout as delay } from "node:timers/promises";
 import WebSocket from "ws";
+import { authorization } from "./client.ts";
 import type { Comparison, Shown } from "./compare.ts";
 
 export interface FollowFigures {
@@ -18,9 +19,16 @@ type Frame =
   | { readonly type: "caughtUp" | "fellBehind"; readonly cursor: string }
   | { readonly type: "problem"; readonly problem: { readonly detail: string } };
 
+/** The node, and the token of a key where it has keys. */
+export interface Target {
+  readonly url: string;
+  readonly token: string | undefined;
+}
+
 export class Follower {
   readonly figures: FollowFigures = { frames: 0, connections: 0 };
   readonly #url: string;
+  readonly #headers: Readonly<Record<string, string>>;
   readonly #clientId: string;
   readonly #comparison: Comparison;
   readonly #stop = new AbortController();
@@ -30,8 +38,9 @@ export class Follower {
   #changed = Promise.withResolvers<void>();
 
   /** @param after the cursor before this run's first event */
-  constructor(url: string, clientId: string, after: string, comparison: Comparison) {
+  constructor({ url, token }: Target, clientId: string, after: string, comparison: Comparison) {
     this.#url = url.replace(/^http/, "ws");
+    this.#headers = authorization(token);
     this.#clientId = clientId;
     this.#cursor = after;
     this.#comparison = comparison;
@@ -64,7 +73,10 @@ export class Follower {
 
   #connection(): Promise<void> {
     const query = new URLSearchParams({ clientId: this.#clientId, after: this.#cursor });
-    const socket = new WebSocket(`${this.#url}/api/v1/events/live?${query}`, { perMessageDeflate: false });
+    const socket = new WebSocket(`${this.#url}/api/v1/events/live?${query}`, {
+      perMessageDeflate: false,
+      headers: this.#headers,
+    });
     const silence = setTimeout(() => socket.terminate(), SILENCE_MS);
     const end = (): void => socket.close();
     this.#stop.signal.addEventListener("abort", end, { once: true });

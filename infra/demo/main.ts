@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
 import { whole } from "../figures.ts";
+import { refusedFlag } from "../flags.ts";
 import type { Say } from "../server.ts";
 import { Client } from "./client.ts";
 import { Comparison, type Sent } from "./compare.ts";
@@ -13,9 +14,10 @@ import { allSaved, type ReadFigures, type ReadOrder, readBack, readStarts } from
 import { type SendFigures, sendAll } from "./send.ts";
 import { type Outcome, verdict } from "./verdict.ts";
 
-const USAGE = `npm run demo -- [--url http://127.0.0.1:3000] [--rate 2000] [--wait-saved]
+const USAGE = `npm run demo -- [--url http://127.0.0.1:3000] [--token TOKEN] [--rate 2000] [--wait-saved]
 
-  --url         a running Spillway; without it the usual address, and npm start if nothing answers there
+  --url         a running Spillway; without it that of npm start, which is started if none runs
+  --token       where it has keys: of one that may append and read every client
   --rate        events a second
   --wait-saved  waits until everything is saved, then reads and compares once more
 `;
@@ -24,27 +26,33 @@ const LANES = 16;
 const LIVE_LIMIT_MS = 120_000;
 /** A sink that was killed is missed after its session timeout of 45 s; only then another takes its partitions. */
 const SAVED_LIMIT_MS = 120_000;
+const SAVED_HINT_MS = 5_000;
+const SAVED_HINT = `nothing is being saved: does a sink run? Start one; this waits for it for ${SAVED_LIMIT_MS / 1_000} s.
+  npm start, without --without-sink, runs one. By itself, with the addresses that npm start has said:
+  KAFKA_BROKERS=… DATABASE_URL=… npx node apps/sink/main.ts
+  One that was killed is replaced when its session is over: after 10 s under npm start, else 45 s.`;
 
 const say: Say = (line) => void process.stdout.write(`${line}\n`);
 
 interface Options {
   readonly url: string | undefined;
+  readonly token: string | undefined;
   readonly rate: number;
   readonly waitSaved: boolean;
 }
 
 /** @throws Error when it cannot be run to its end */
-async function demo(url: string, { rate, waitSaved }: Options, signal: AbortSignal): Promise<Outcome> {
+async function demo(url: string, { token, rate, waitSaved }: Options, signal: AbortSignal): Promise<Outcome> {
   const run = randomBytes(4).toString("hex");
   const events: Sent[] = readFlights().map((flight, row) => ({ event: departure(flight, row, run), resent: false }));
   const sent = Map.groupBy(events, ({ event }) => event.clientId);
   const [airport, own] = [...sent].reduce((most, next) => (next[1].length > most[1].length ? next : most));
-  const client = new Client(url, LANES);
+  const client = new Client(url, LANES, token);
   say(`run ${run}: ${whole(events.length)} flights of ${sent.size} airports to ${url}, following ${airport}`);
   const starts = await readStarts(client, sent.keys(), signal);
   const order: ReadOrder = { client, run, signal, sent, starts };
   const comparison = new Comparison(run, own);
-  const follower = new Follower(url, airport, starts.get(airport) ?? "0", comparison);
+  const follower = new Follower({ url, token }, airport, starts.get(airport) ?? "0", comparison);
   const following = follower.run();
   const live = async (): Promise<Outcome["live"]> => {
     const trouble = await follower.complete(LIVE_LIMIT_MS);
@@ -57,7 +65,12 @@ async function demo(url: string, { rate, waitSaved }: Options, signal: AbortSign
     const reads = [{ when: "read at once", figures: await read("reading", order, events.length) }];
     if (waitSaved) {
       const progress = createProgress("saving", sent.size);
-      await allSaved(order, SAVED_LIMIT_MS, (airports) => progress.at(airports, "airports"));
+      await allSaved(order, {
+        limitMs: SAVED_LIMIT_MS,
+        hintMs: SAVED_HINT_MS,
+        progress: (airports) => progress.at(airports, "airports"),
+        stands: () => say(`\n${SAVED_HINT}`),
+      });
       progress.end();
       reads.push({ when: "read saved", figures: await read("reading", order, events.length) });
     }
@@ -102,16 +115,26 @@ async function read(what: string, order: ReadOrder, total: number): Promise<Read
 
 /** @throws Error that says what is wrong with the command line */
 function readOptions(): Options {
-  const { values } = parseArgs({
-    options: {
-      url: { type: "string" },
-      rate: { type: "string", default: "2000" },
-      "wait-saved": { type: "boolean", default: false },
-    },
-  });
+  const values = readFlags();
   const rate = Number(values.rate);
   if (!(rate > 0 && rate <= 1_000_000)) throw new Error(`--rate ${values.rate} must be a number of events a second`);
-  return { url: values.url, rate, waitSaved: values["wait-saved"] };
+  return { url: values.url, token: values.token, rate, waitSaved: values["wait-saved"] };
+}
+
+function readFlags() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        url: { type: "string" },
+        token: { type: "string" },
+        rate: { type: "string", default: "2000" },
+        "wait-saved": { type: "boolean", default: false },
+      },
+    });
+    return values;
+  } catch (error) {
+    throw refusedFlag(error, USAGE);
+  }
 }
 
 async function main(): Promise<number> {

@@ -1,9 +1,11 @@
 /** The node that the demo talks to: one that runs, or `npm start` started here for as long as the demo takes. */
+import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Child, endProcess, spawnGuarded } from "../process.ts";
 import { readable } from "../readable.ts";
 import type { Say } from "../server.ts";
+import { addressFile, USUAL_DATA } from "../start-options.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** The first start fetches Kafka. */
@@ -18,20 +20,29 @@ export interface Node {
   stop(): Promise<void>;
 }
 
+/** Where `npm start` serves, unless PORT is set. */
+const usualAddress = (port: string | undefined): string => `http://127.0.0.1:${port || 3000}`;
+
+/** Where it may run: by `port` if that is set, else where the one on this data says that it does, else as usual. */
+export function candidates(port: string | undefined, data: string): string[] {
+  const noted = addressFile(data);
+  return port || !existsSync(noted) ? [usualAddress(port)] : [readFileSync(noted, "utf8").trim(), usualAddress(port)];
+}
+
 /**
- * @param url undefined: the usual address, and one is started if none answers there
+ * @param url undefined: that of `npm start`, and one is started if none answers
  * @throws Error when nothing is ready in time, or when nothing answers at a given address
  */
 export async function findNode(url: string | undefined, say: Say, signal: AbortSignal): Promise<Node> {
-  const usual = `http://127.0.0.1:${process.env["PORT"] || 3000}`;
-  const address = (url ?? usual).replace(/\/+$/, "");
-  const state = await missing(address);
-  if (state !== "no answer") {
-    await ready(address, READY_LIMIT_MS, () => undefined, say, signal);
-    return { url: address, stop: async () => undefined };
+  const { PORT } = process.env;
+  for (const found of url === undefined ? candidates(PORT, USUAL_DATA) : [url.replace(/\/+$/, "")]) {
+    if ((await missing(found)) === "no answer") continue;
+    await ready(found, READY_LIMIT_MS, () => undefined, say, signal);
+    return { url: found, stop: async () => undefined };
   }
   if (url !== undefined) throw new Error(`nothing answers at ${url}: is npm start running there?`);
-  say(`nothing answers at ${address}: starting Spillway for this demo (npm start)`);
+  const address = usualAddress(PORT);
+  say(`nothing answers at ${address}: starting Spillway for this demo (npm start). One elsewhere is named with --url.`);
   const starting = { told: true };
   const child = await spawnGuarded({
     file: process.execPath,

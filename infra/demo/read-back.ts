@@ -77,18 +77,25 @@ export async function readBack(order: ReadOrder, progress: (events: number) => v
   return { findings, examples, ...counts };
 }
 
+/** How patient the wait for the sink is, and who hears of it. */
+export interface SavedWait {
+  /** Without any progress. */
+  readonly limitMs: number;
+  /** Without any progress; `stands` is called once then. */
+  readonly hintMs: number;
+  progress(clients: number): void;
+  stands(): void;
+}
+
 /**
  * Waits until everything that was acknowledged is saved.
- * @param limitMs without any progress
- * @throws Error when saving stands still for so long
+ * @throws Error when saving stands still for too long
  */
-export async function allSaved(
-  { client, sent, signal }: ReadOrder,
-  limitMs: number,
-  progress: (clients: number) => void,
-): Promise<void> {
+export async function allSaved({ client, sent, signal }: ReadOrder, wait: SavedWait): Promise<void> {
+  const { limitMs, hintMs } = wait;
   const waiting = new Set(sent.keys());
   let progressed = performance.now();
+  let told = false;
   while (waiting.size > 0) {
     const before = waiting.size;
     await inParallel([...waiting], async (clientId) => {
@@ -96,12 +103,15 @@ export async function allSaved(
       const { savedThrough } = await page(client, { clientId, order: "desc", limit: "1" }, signal);
       if (savedThrough >= last) waiting.delete(clientId);
     });
-    progress(sent.size - waiting.size);
+    wait.progress(sent.size - waiting.size);
     if (waiting.size < before) progressed = performance.now();
-    else if (performance.now() - progressed > limitMs)
-      throw new Error(
-        `nothing was saved for ${limitMs / 1_000} s, and ${waiting.size} airports wait: does a sink run?`,
-      );
+    const stoodMs = performance.now() - progressed;
+    if (stoodMs > limitMs)
+      throw new Error(`nothing was saved for ${limitMs / 1_000} s, and ${waiting.size} airports wait`);
+    if (stoodMs >= hintMs && !told) {
+      told = true;
+      wait.stands();
+    }
     if (waiting.size > 0) await delay(LOOK_MS, undefined, { signal });
   }
 }

@@ -1,14 +1,17 @@
 /** What is let in to a route: from whom, while draining, in which encoding, with which parameters. */
 import assert from "node:assert";
+import type { Socket } from "node:net";
 import type { FastifyReply, FastifyRequest, RouteOptions } from "fastify";
 import { Type } from "typebox";
 import { type Access, noAccess } from "./access.ts";
+import { declaredBytes, noRoom } from "./body.ts";
 import type { Clock } from "./clock.ts";
 import { sendProblem } from "./faults.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import { API_PREFIX } from "./openapi.ts";
 import { type Problem, problem } from "./problem.ts";
+import type { Room } from "./room.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -40,7 +43,15 @@ export interface Guard {
   authenticate(request: FastifyRequest): Access | null;
   readonly state: { readonly draining: boolean };
   readonly metrics: Metrics;
+  /** Where bodies are held that come in. */
+  readonly room: Room;
 }
+
+/**
+ * Requests that one connection may have under way: Node reads on while answers wait for their turn, and 64 KiB hold
+ * hundreds of them. Hardly anybody sends a request before the last one's answer.
+ */
+const PIPELINED_MAX = 16;
 
 /**
  * Puts the checks before a route's own work and its time into the metrics. A call per route, from the hook `onRoute`.
@@ -51,17 +62,21 @@ export function guardRoute(route: RouteOptions, guard: Guard): void {
   // Made per route: looking a route's options up for each request costs more than the checks.
   const { consumes } = route.schema ?? {};
   const kind = route.config?.access;
-  const { localOnly } = guard;
+  const { localOnly, room } = guard;
   const onRequest = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void => {
     const found = guard.authenticate(request);
-    const refused = refusal(request, found, { kind, localOnly, draining: guard.state.draining, consumes });
+    const refused =
+      crowding(request) ??
+      refusal(request, found, { kind, localOnly, draining: guard.state.draining, consumes }) ??
+      (consumes && !room.has(declaredBytes(request)) ? noRoom(room) : null);
     if (refused) return void sendProblem(reply, refused, 1, guard.state.draining);
     request.access = found ?? noAccess;
     done();
   };
   route.onRequest = [onRequest, ...[route.onRequest ?? []].flat()];
   const timers = new Map<number, ReturnType<Metrics["httpRequestMs"]["labels"]>>();
-  const onResponse = (_request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
+  const onResponse = ({ raw: { socket } }: FastifyRequest, reply: FastifyReply, done: () => void): void => {
+    underWay.set(socket, (underWay.get(socket) ?? 1) - 1);
     const status = reply.statusCode;
     const timer = timers.get(status) ?? guard.metrics.httpRequestMs.labels({ route: nameOf(route), status });
     timers.set(status, timer);
@@ -69,6 +84,17 @@ export function guardRoute(route: RouteOptions, guard: Guard): void {
     done();
   };
   route.onResponse = [onResponse, ...[route.onResponse ?? []].flat()];
+}
+
+/** By connection; one that breaks takes its requests along. */
+const underWay = new WeakMap<Socket, number>();
+
+function crowding({ raw: { socket } }: FastifyRequest): Problem | null {
+  const requests = (underWay.get(socket) ?? 0) + 1;
+  underWay.set(socket, requests);
+  if (requests <= PIPELINED_MAX) return null;
+  const detail = `This connection has ${PIPELINED_MAX} requests under way: read their answers first, or open another.`;
+  return problem("overloaded", detail, { stored: "no" });
 }
 
 const nameOf = ({ method, url }: RouteOptions): string => `${[method].flat().join(" ")} ${url}`;

@@ -1,8 +1,7 @@
 /** Every way in which a request can fail → one problem. The only place that knows the server library's error codes. */
-import { STATUS_CODES } from "node:http";
+import { type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { LIMITS } from "./event.ts";
 import type { Log } from "./log.ts";
 import { type Problem, type ProblemCode, ProblemError, problem } from "./problem.ts";
 
@@ -14,8 +13,6 @@ const KNOWN: Readonly<Record<string, readonly [ProblemCode, string]>> = {
     "unsupported-media-type",
     "Send the content type that this address takes: application/json, by the header content-type.",
   ],
-  FST_ERR_CTP_BODY_TOO_LARGE: ["body-too-large", `Send at most ${LIMITS.bodyBytesMax} bytes at a time.`],
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ["malformed-request", "The body is not as long as content-length says."],
   FST_ERR_BAD_URL: ["not-found", "The path is not well percent-encoded."],
   FST_ERR_MAX_PARAM_LENGTH: ["not-found", "A part of the path is too long."],
 };
@@ -47,9 +44,10 @@ export const errorHandler =
 
 /** What is not even HTTP never reaches a route: the answer goes straight to the socket, which then closes. */
 export function clientErrorHandler(error: Error & { code?: string }, socket: Socket): void {
-  // An answer to an earlier request on this connection is still due: anything written now would be taken for it.
-  const answering = (socket as { _httpMessage?: unknown })._httpMessage;
-  if (error.code === "ECONNRESET" || !socket.writable || answering) return void socket.destroy(error);
+  // An answer to an earlier request on this connection may still be due: anything written now would be taken for it.
+  const { _httpMessage: due } = socket as { _httpMessage?: ServerResponse | null };
+  const another = due ? due.req.complete || due.headersSent : false;
+  if (error.code === "ECONNRESET" || !socket.writable || another) return void socket.destroy(error);
   const sent = brokenRequest(error.code);
   const body = JSON.stringify(sent);
   socket.end(

@@ -15,6 +15,7 @@ import {
 import { type TSchema, Type } from "typebox";
 import { type Access, type KeyRing, openAccess } from "./access.ts";
 import { guardRoute } from "./admission.ts";
+import { bodyParser } from "./body.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { LIMITS } from "./event.ts";
 import { clientErrorHandler, errorHandler, sendProblem } from "./faults.ts";
@@ -24,6 +25,7 @@ import { describeRoutes } from "./openapi.ts";
 import { addOperatorRoutes, type Readiness } from "./operator.ts";
 import { compileParameters } from "./parameters.ts";
 import { problem } from "./problem.ts";
+import { Room } from "./room.ts";
 import type { Task } from "./run.ts";
 
 export type Server = FastifyInstance<
@@ -44,18 +46,25 @@ export interface ServerOptions {
   /** Serve other machines, and pages of other sites, even without keys. */
   readonly open?: boolean;
   readonly connectionsMax?: number;
+  /** Of request bodies that are coming in; beyond it, 503. Those that come in one piece do not count. */
+  readonly bodiesBytesMax?: number;
   readonly clock?: Clock;
 }
 
-/** A server times out what stalls: a head within 10 s, a whole request within 5 min, no byte either way for 2 min. */
+/** A server times out what stalls. Who is over time is looked for every 10 s. */
 const TIMEOUTS = {
   headersTimeoutMs: 10_000,
-  requestTimeoutMs: 300_000,
-  connectionTimeoutMs: 120_000,
+  /** A whole request: 4 MiB at 0.6 Mbit/s. */
+  requestTimeoutMs: 60_000,
+  /** No byte either way. Longer than any request may be worked on, which is 25 s. */
+  connectionTimeoutMs: 30_000,
+  connectionsCheckingIntervalMs: 10_000,
   /** Longer than the 60 s of usual load balancers: they, not we, close idle connections, so no request is lost. */
   keepAliveTimeoutMs: 72_000,
 } as const;
 const HEADER_BYTES_MAX = 16 * 1024;
+/** Two of the largest, where the role does not say. */
+const BODIES_BYTES_MAX = 2 * LIMITS.bodyBytesMax;
 /** A drain waits this long for answers in flight, then cuts: the process has 25 s for all its tasks. */
 const DRAIN_MS_MAX = 10_000;
 const DRAIN_STEP_MS = 50;
@@ -76,6 +85,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     http: {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: TIMEOUTS.headersTimeoutMs,
+      connectionsCheckingInterval: TIMEOUTS.connectionsCheckingIntervalMs,
       // Any other upgrade (curl --http2 asks for h2c) is served as HTTP/1.1: handed over, its body would be lost.
       shouldUpgradeCallback: ({ method, headers }) => method === "GET" && /^websocket$/i.test(headers.upgrade ?? ""),
     },
@@ -85,6 +95,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   }).withTypeProvider<TypeBoxTypeProvider>();
   server.server.maxConnections = options.connectionsMax ?? 20_000;
   const state = { draining: false, sinceMs: clock.now() };
+  const room = new Room(options.bodiesBytesMax ?? BODIES_BYTES_MAX, clock);
   const localOnly = keys === null && options.open !== true;
   server.addHook("preClose", (done) => {
     Object.assign(state, { draining: true, sinceMs: clock.now() });
@@ -96,9 +107,9 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   server.decorate("spillway", { log, clock, accessOf, authenticate });
   server.decorateRequest("access", null as unknown as Access);
   answerUnknown(server, metrics);
-  server.addHook("onRoute", (route) => guardRoute(route, { authenticate, localOnly, state, metrics }));
+  server.addHook("onRoute", (route) => guardRoute(route, { authenticate, localOnly, state, metrics, room }));
   server.removeAllContentTypeParsers();
-  server.addContentTypeParser("application/json", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+  server.addContentTypeParser("application/json", bodyParser(room, LIMITS.bodyBytesMax));
   server.setValidatorCompiler<TSchema>(({ schema, httpPart }) =>
     httpPart === "querystring" || httpPart === "params" ? compileParameters(schema) : () => true,
   );

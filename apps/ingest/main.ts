@@ -20,6 +20,7 @@ await main("ingest", async (signal, log) => {
     access: readKeys(settings),
     open: settings.SPILLWAY_OPEN,
     connectionsMax: settings.SPILLWAY_CONNECTIONS_MAX,
+    bodiesBytesMax: settings.SPILLWAY_IN_FLIGHT_BYTES,
     ready: () => ingest.ready(),
     title: "Spillway ingest",
   });

@@ -53,7 +53,6 @@ export function registerIngest(server: Server, ingest: IngestRoutes, clock: Cloc
   server.post(
     "/api/v1/events",
     {
-      bodyLimit: LIMITS.bodyBytesMax,
       schema: {
         tags: ["events"],
         summary: "Append one event, or an array of 1 to 5,000, all or none",

@@ -25,6 +25,7 @@ await main("web", async (signal, log) => {
     access: readKeys(settings),
     open: settings.SPILLWAY_OPEN,
     connectionsMax: settings.SPILLWAY_CONNECTIONS_MAX,
+    bodiesBytesMax: settings.SPILLWAY_IN_FLIGHT_BYTES,
     ready: () => bothReady({ ingest: ingest.ready(), query: query.ready() }),
     title: "Spillway",
   });

@@ -448,6 +448,29 @@ describe("on the wire", () => {
     await ended;
   });
 
+  test("a connection has 16 requests under way at most; those beyond are refused, and later ones served", async () => {
+    const { open, stop, ended, gate } = await listening();
+    const socket = await open();
+    const ask = "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+    socket.write(ask.repeat(20));
+    let came = "";
+    socket.on("data", (part) => {
+      came += part;
+    });
+    await gate.entered;
+    gate.open();
+    const statuses = (): string[] => [...came.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => String(status));
+    await until("all were answered", () => statuses().length === 20);
+    expect(statuses()).toEqual([...Array<string>(16).fill("200"), ...Array<string>(4).fill("503")]);
+    expect(came).toMatch(/retry-after: 1\r.*"code":"overloaded"/s);
+    socket.write(ask.repeat(16));
+    await until("all were answered", () => statuses().length === 36);
+    expect(statuses().slice(20)).toEqual(Array<string>(16).fill("200"));
+    socket.destroy();
+    stop.abort();
+    await ended;
+  });
+
   test("a drain answers what is in flight, refuses what comes after, and lets no idle connection hold it", async () => {
     const { server, open, stop, ended, gate, port } = await listening();
     const idle = await open();

@@ -1,9 +1,10 @@
 /**
  * The control topic: what roles without a database must know. Identity of the log by epoch, checkpoints as the sinks
- * publish them, and every writer's schema by fingerprint. Keys are text, values JSON; the last value of a key counts.
+ * publish them, and every writer's schema by fingerprint. The last value of a key counts.
  */
 import type { Clock } from "#lib/clock.ts";
-import { type BatchProducer, LogError, type LogRecord, type PartitionReader } from "#lib/kafka/ports.ts";
+import { type ControlWriter, checkpointEntry, type Entry, identityEntry, schemaEntry } from "#lib/control-writer.ts";
+import { LogError, type LogRecord, OffsetOutOfRange, type PartitionReader, TopicMissing } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 
 /** One log: fixed within its epoch. */
@@ -20,29 +21,53 @@ export interface PublishedCheckpoint {
   readonly atMs: number;
 }
 
+export interface ControlParts {
+  readonly topic: string;
+  readonly reader: PartitionReader;
+  /** Makes the topic where it is missing. */
+  readonly ensure: () => Promise<unknown>;
+  readonly writer: Pick<ControlWriter, "entries">;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+/** Somebody has made the topics anew, and the log in use is another now: no process may go on by the one it began with. */
+export class LogReplaced extends Error {
+  constructor(controlTopic: string, { epoch, topic, partitions }: LogIdentity, now: LogIdentity) {
+    super(
+      `This process began with epoch ${epoch} as ${topic} with ${partitions} partitions, and the control topic ${controlTopic} now ` +
+        `says ${now.topic} with ${now.partitions}: the topics were made anew. Restart every role, so that all go by the same.`,
+    );
+    this.name = "LogReplaced";
+  }
+}
+
 /** How long one fetch waits for news, and how long after a failure the next is tried. */
 const POLL_MS = 1_000;
 const RETRY_MS = 500;
+/** Of one append. */
+const ENTRIES_MAX = 500;
 
-/** Follows the control topic. */
+/**
+ * Follows the control topic. After a failure it is read from its beginning: somebody may have deleted it meanwhile, and
+ * another of the same name need not be shorter. What that one lacks and this process knows is published again.
+ */
 export class Control {
   readonly name = "control topic";
-  readonly #topic: string;
-  readonly #reader: PartitionReader;
-  readonly #log: Log;
-  readonly #clock: Clock;
+  readonly #parts: ControlParts;
   readonly #identities = new Map<number, LogIdentity>();
   readonly #checkpoints = new Map<string, PublishedCheckpoint>();
   readonly #schemas = new Map<string, string>();
   #next = 0n;
   #reading: Promise<void> | null = null;
   #unreachableSinceMs: number | null = null;
+  /** Keys met since the topic was last begun. */
+  readonly #met = new Set<string>();
+  /** The identities known when the topic failed; null: it has not failed since it was last read to its end. */
+  #doubted: readonly LogIdentity[] | null = null;
 
-  constructor(given: { topic: string; reader: PartitionReader; log: Log; clock: Clock }) {
-    this.#topic = given.topic;
-    this.#reader = given.reader;
-    this.#log = given.log;
-    this.#clock = given.clock;
+  constructor(parts: ControlParts) {
+    this.#parts = parts;
   }
 
   /** Since when the log does not answer, ms since 1970; null while it does. Known within a poll. */
@@ -75,23 +100,63 @@ export class Control {
 
   /** Reads up to the end that the topic has now. @throws LogError */
   async refresh(): Promise<void> {
-    const end = (await this.#reader.highWatermarks(this.#topic, [0])).get(0) ?? 0n;
-    while (this.#next < end) await this.#read();
+    const { topic, reader } = this.#parts;
+    const end = (await reader.highWatermarks(topic, [0])).get(0) ?? 0n;
+    for (let vain = 0; this.#next < end; ) {
+      const before = this.#next;
+      await this.#read();
+      vain = this.#next === before ? vain + 1 : 0;
+      // The first may have been on its way when the end was asked for; the second saw it.
+      if (vain > 1) throw new LogError("retriable", `${topic} ends at ${end}: behind ${before} a transaction is open`);
+    }
   }
 
-  /** Follows the topic until `signal` aborts. An unreachable log is waited for. */
+  /** Follows the topic until `signal` aborts. An unreachable log is waited for. @throws LogReplaced */
   async run(signal: AbortSignal): Promise<void> {
+    const { topic, log, clock } = this.#parts;
     while (!signal.aborted) {
       try {
-        await this.#read();
+        if (this.#doubted === null) await this.#read();
+        else await this.#restore(this.#doubted);
         this.#unreachableSinceMs = null;
       } catch (error) {
-        if (!(error instanceof LogError)) throw error;
-        this.#unreachableSinceMs ??= this.#clock.now();
-        this.#log.warn("control topic not read", { topic: this.#topic, error: error.message });
-        await this.#clock.sleep(RETRY_MS, signal);
+        if (!(error instanceof LogError || error instanceof OffsetOutOfRange)) throw error;
+        this.#unreachableSinceMs ??= clock.now();
+        log.warn("control topic not read", { topic, error: error.message });
+        await clock.sleep(RETRY_MS, signal);
       }
     }
+  }
+
+  /** Reads the topic anew and mends it. @throws LogReplaced, LogError */
+  async #restore(before: readonly LogIdentity[]): Promise<void> {
+    const { topic, ensure, writer, log } = this.#parts;
+    try {
+      await this.refresh();
+    } catch (error) {
+      if (!(error instanceof TopicMissing)) throw error;
+      log.warn("control topic is missing: it is made anew", { topic });
+      await ensure();
+      await this.refresh();
+    }
+    for (const one of before) {
+      const now = this.#identities.get(one.epoch) ?? one;
+      if (now.topic !== one.topic || now.partitions !== one.partitions) throw new LogReplaced(topic, one, now);
+    }
+    const lost = this.#known().filter(([key]) => !this.#met.has(key));
+    if (lost.length > 0) {
+      log.warn("control topic was made anew: what this process knows is published again", { topic, keys: lost.length });
+      for (let at = 0; at < lost.length; at += ENTRIES_MAX) await writer.entries(lost.slice(at, at + ENTRIES_MAX));
+    }
+    this.#doubted = null;
+  }
+
+  #known(): Entry[] {
+    return [
+      ...this.identities().map(identityEntry),
+      ...[...this.#schemas].map(([fingerprint, schema]) => schemaEntry(fingerprint, schema)),
+      ...[...this.#checkpoints].map(([place, { nextOffset }]) => checkpointEntry(place, nextOffset)),
+    ];
   }
 
   /** A reader does one fetch at a time: who comes during one shares it. It ends at once if the topic holds anything new. */
@@ -103,11 +168,18 @@ export class Control {
   }
 
   async #fetch(): Promise<void> {
-    const offsets = new Map([[0, this.#next]]);
-    const request = { topic: this.#topic, offsets, maxWaitMs: POLL_MS, maxBytes: 1 << 20 };
-    for (const fetched of await this.#reader.fetch(request)) {
-      for (const record of fetched.records) this.#take(record);
-      if (fetched.nextOffset > this.#next) this.#next = fetched.nextOffset;
+    const { topic, reader } = this.#parts;
+    const request = { topic, offsets: new Map([[0, this.#next]]), maxWaitMs: POLL_MS, maxBytes: 1 << 20 };
+    try {
+      for (const fetched of await reader.fetch(request)) {
+        for (const record of fetched.records) this.#take(record);
+        if (fetched.nextOffset > this.#next) this.#next = fetched.nextOffset;
+      }
+    } catch (error) {
+      this.#doubted ??= this.identities();
+      this.#next = 0n;
+      this.#met.clear();
+      throw error;
     }
   }
 
@@ -115,6 +187,7 @@ export class Control {
     const key = record.key?.toString("utf8") ?? "";
     const slash = key.indexOf("/");
     const rest = key.slice(slash + 1);
+    this.#met.add(key);
     try {
       const value: unknown = JSON.parse(record.value?.toString("utf8") ?? "null");
       if (value === null) return;
@@ -133,12 +206,8 @@ export class Control {
           break;
       }
     } catch (error) {
-      this.#log.warn("control record not understood", {
-        topic: this.#topic,
-        key,
-        offset: record.offset,
-        error: `${error}`,
-      });
+      const { topic, log } = this.#parts;
+      log.warn("control record not understood", { topic, key, offset: record.offset, error: `${error}` });
     }
   }
 }
@@ -157,45 +226,3 @@ function text(value: unknown, name: string): string {
 
 const member = (value: unknown, name: string): unknown =>
   (value as Readonly<Record<string, unknown>> | undefined)?.[name];
-
-/** Publishes to the control topic. Calls wait for each other: the producer has one outstanding send. */
-export class ControlWriter {
-  readonly #topic: string;
-  readonly #producer: BatchProducer;
-  #last: Promise<unknown> = Promise.resolve();
-
-  constructor(topic: string, producer: BatchProducer) {
-    this.#topic = topic;
-    this.#producer = producer;
-  }
-
-  /** @throws LogError */
-  identity({ epoch, topic, partitions }: LogIdentity): Promise<void> {
-    return this.#append([[`identity/${epoch}`, { topic, partitions }]]);
-  }
-
-  /** @throws LogError */
-  schema(fingerprint: string, schema: string): Promise<void> {
-    return this.#append([[`schema/${fingerprint}`, { schema }]]);
-  }
-
-  /** @throws LogError */
-  checkpoints(epoch: number, nextOffsets: ReadonlyMap<number, bigint>): Promise<void> {
-    return this.#append(
-      [...nextOffsets].map(([partition, next]) => [
-        `checkpoint/${epoch}/${partition}`,
-        { nextOffset: next.toString() },
-      ]),
-    );
-  }
-
-  #append(entries: readonly (readonly [string, unknown])[]): Promise<void> {
-    const records = entries.map(([key, value]) => ({
-      key: Buffer.from(key),
-      value: Buffer.from(JSON.stringify(value)),
-    }));
-    const sent = this.#last.then(() => this.#producer.append(this.#topic, [{ partition: 0, records }]));
-    this.#last = sent.catch(() => undefined);
-    return sent.then(() => undefined);
-  }
-}

@@ -2,7 +2,8 @@
 
 import type { Clock } from "#lib/clock.ts";
 import { WRITER_FINGERPRINT, WRITER_SCHEMA } from "#lib/codec.ts";
-import { Control, ControlWriter, type LogIdentity } from "#lib/control.ts";
+import { Control, type LogIdentity } from "#lib/control.ts";
+import { ControlWriter } from "#lib/control-writer.ts";
 import type { BatchProducer, LogAdmin, PartitionReader, TopicFacts } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 import { CONTROL_TOPIC_CONFIG, EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
@@ -43,12 +44,11 @@ export class TopicUnfit extends Error {
  */
 export async function openLog(given: OpenLog): Promise<OpenedLog> {
   const { topic, controlTopic, admin, reader, log, clock } = given;
-  requireControl(
-    controlTopic,
-    await admin.ensureTopic({ topic: controlTopic, partitions: 1, config: CONTROL_TOPIC_CONFIG }),
-  );
-  const control = new Control({ topic: controlTopic, reader, log, clock });
+  const wantedControl = { topic: controlTopic, partitions: 1, config: CONTROL_TOPIC_CONFIG };
+  const ensure = async (): Promise<void> => requireControl(controlTopic, await admin.ensureTopic(wantedControl));
+  await ensure();
   const controlWriter = new ControlWriter(controlTopic, given.producer);
+  const control = new Control({ topic: controlTopic, reader, ensure, writer: controlWriter, log, clock });
   await control.refresh();
   const current = control.identity();
   const wanted = current?.topic ?? topic;

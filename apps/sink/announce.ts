@@ -1,6 +1,6 @@
 /** Tells the others how far saving has come: the control topic, and the broker's copy for lag tools. Rate limited. */
 import type { Clock } from "#lib/clock.ts";
-import type { ControlWriter } from "#lib/control.ts";
+import type { ControlWriter } from "#lib/control-writer.ts";
 import { type GroupReader, LogError } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 

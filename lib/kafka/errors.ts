@@ -1,5 +1,5 @@
 /** What an error of the client library means for the log. */
-import { LogError, type LogErrorKind, OffsetOutOfRange } from "./ports.ts";
+import { LogError, type LogErrorKind, OffsetOutOfRange, TopicMissing } from "./ports.ts";
 
 /** A record batch that this process cannot decode: trying again cannot help, and passing over it would lose records. */
 export class UnreadableBatch extends Error {
@@ -63,8 +63,10 @@ export function isRefused(error: unknown): boolean {
 /** The error a port throws: what was being done, what went wrong, and its kind. Errors of the ports stay as they are. */
 export function toLogError(doing: string, error: unknown, kind?: LogErrorKind): LogError | OffsetOutOfRange {
   if (error instanceof LogError || error instanceof OffsetOutOfRange) return error;
-  const message = error instanceof Error ? error.message : String(error);
-  return new LogError(kind ?? (isFatal(error) ? "fatal" : "retriable"), `${doing}: ${message}`, { cause: error });
+  const message = `${doing}: ${error instanceof Error ? error.message : String(error)}`;
+  if (kind === undefined && chain(error).some(({ type }) => type === "UNKNOWN_TOPIC_OR_PARTITION"))
+    return new TopicMissing(message, { cause: error });
+  return new LogError(kind ?? (isFatal(error) ? "fatal" : "retriable"), message, { cause: error });
 }
 
 interface Link {

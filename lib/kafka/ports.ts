@@ -31,12 +31,13 @@ export interface FetchedRecords {
   readonly records: readonly LogRecord[];
   /** Where to go on reading: one past the last offset covered, be it a record, a control record or a gap. */
   readonly nextOffset: bigint;
+  /** One past the last record. Behind an open transaction it stays above `nextOffset` until that has ended. */
   readonly highWatermark: bigint;
   /** The first offset that the log still has; -1n when the answer did not tell. */
   readonly logStart: bigint;
 }
 
-/** First offset still in the log, and one past the last that consumers may read. */
+/** First offset still in the log, and one past the last. */
 export interface OffsetRange {
   readonly low: bigint;
   readonly high: bigint;
@@ -96,6 +97,8 @@ export interface PartitionReader {
   }): Promise<readonly FetchedRecords[]>;
   /**
    * One ListOffsets round without retries: the high watermark of every partition given, as their leaders know it now.
+   * Not the last stable offset: behind a transaction that somebody has left open lie acknowledged records too, and who
+   * went by less would not know that they are missing.
    * @throws LogError `retriable` when any of them cannot be had.
    */
   highWatermarks(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>>;
@@ -140,6 +143,13 @@ export class LogError extends Error {
     super(message, options);
     this.name = "LogError";
     this.kind = kind;
+  }
+}
+
+/** The brokers answer, and know no such topic or partition. A new one may not be known everywhere yet: `retriable`. */
+export class TopicMissing extends LogError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("retriable", message, options);
   }
 }
 

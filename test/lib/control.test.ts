@@ -1,6 +1,13 @@
-import { beforeEach, expect, test } from "vitest";
-import { Control } from "#lib/control.ts";
-import { type FetchedRecords, LogError, type LogRecord, type PartitionReader } from "#lib/kafka/ports.ts";
+import { beforeEach, describe, expect, test } from "vitest";
+import { Control, LogReplaced } from "#lib/control.ts";
+import {
+  type FetchedRecords,
+  LogError,
+  type LogRecord,
+  OffsetOutOfRange,
+  type PartitionReader,
+  TopicMissing,
+} from "#lib/kafka/ports.ts";
 import { type FakeClock, fakeClock, settled } from "../support/fake-clock.ts";
 import { fetched, keptLog, rawRecord } from "../support/records.ts";
 
@@ -10,6 +17,9 @@ class Topic implements PartitionReader {
   fetches = 0;
   marks = 0;
   away = false;
+  missing = false;
+  /** How many records a transaction that is open hides from readers. */
+  hidden = 0;
   #waiting: (() => void) | null = null;
   #busy = false;
 
@@ -32,11 +42,16 @@ class Topic implements PartitionReader {
         this.#waiting = resolve;
       });
     this.#busy = false;
+    if (this.missing) throw new TopicMissing("missing");
     if (this.away) throw new LogError("retriable", "away");
-    return [fetched(0, this.records.slice(from), BigInt(this.records.length))];
+    if (from > this.records.length)
+      throw new OffsetOutOfRange("c", 0, BigInt(from), { low: 0n, high: BigInt(this.records.length) });
+    const end = Math.max(from, this.records.length - this.hidden);
+    return [fetched(0, this.records.slice(from, end), BigInt(end))];
   }
   highWatermarks(): Promise<ReadonlyMap<number, bigint>> {
     this.marks += 1;
+    if (this.missing) return Promise.reject(new TopicMissing("missing"));
     if (this.away) return Promise.reject(new LogError("retriable", "away"));
     return Promise.resolve(new Map([[0, BigInt(this.records.length)]]));
   }
@@ -54,7 +69,21 @@ beforeEach(() => {
   topic = new Topic();
   clock = fakeClock();
   log = keptLog();
-  control = new Control({ topic: "c", reader: topic, log, clock });
+  const made = topic;
+  control = new Control({
+    topic: "c",
+    reader: topic,
+    ensure: async () => {
+      made.missing = false;
+    },
+    writer: {
+      entries: async (entries) => {
+        for (const [key, value] of entries) made.append(key, value);
+      },
+    },
+    log,
+    clock,
+  });
 });
 
 test("an empty topic says nothing and is not waited for", async () => {
@@ -136,4 +165,87 @@ test("a log that is away is told and waited for", async () => {
   stop.abort();
   topic.wake();
   await following;
+});
+
+/** Everything that is published about a log, in an order of its own. */
+function publishAll(): void {
+  topic.append("identity/1", { topic: "a", partitions: 12 });
+  topic.append("checkpoint/1/7", { nextOffset: "5" });
+  topic.append("schema/ff", { schema: "S" });
+}
+
+/** The topic is followed to its end, then `attack` changes it, and the follower has looked again. */
+async function attacked(attack: () => void): Promise<{ ended: Promise<void>; stop(): Promise<void> }> {
+  publishAll();
+  await control.refresh();
+  const abort = new AbortController();
+  const ended = control.run(abort.signal);
+  ended.catch(() => undefined);
+  await settled();
+  attack();
+  topic.wake();
+  await clock.advance(600);
+  const stop = async (): Promise<void> => {
+    abort.abort();
+    topic.wake();
+    await ended;
+  };
+  return { ended, stop };
+}
+
+const keys = (): string[] => topic.records.map(({ key }) => key?.toString() ?? "").sort();
+const ALL = ["checkpoint/1/7", "identity/1", "schema/ff"];
+
+describe("a topic that somebody has made anew gets back what this process knows", () => {
+  test.each([
+    ["while it is still missing", [], true],
+    ["when it is empty", [], false],
+    ["when others have written more to it than was there before", ["a/1", "b/1", "c/1", "d/1", "e/1"], false],
+    ["only what it lacks", ["identity/1"], false],
+  ])("%s", async (_, others, missing) => {
+    const { stop } = await attacked(() => {
+      topic.records.length = 0;
+      for (const key of others) topic.append(key, key === "identity/1" ? { topic: "a", partitions: 12 } : {});
+      topic.missing = missing;
+      topic.away = !missing;
+    });
+    topic.away = false;
+    await clock.advance(600);
+    expect(keys()).toEqual([...new Set([...others, ...ALL])].sort());
+    expect(control.unreachableSinceMs).toBeNull();
+    topic.append("checkpoint/1/7", { nextOffset: "9" });
+    await settled();
+    expect(control.checkpoint(1, 7)?.nextOffset).toBe(9n);
+    await stop();
+  });
+
+  test("an outage alone makes nobody write", async () => {
+    const { stop } = await attacked(() => {
+      topic.away = true;
+    });
+    topic.away = false;
+    await clock.advance(600);
+    expect(control.unreachableSinceMs).toBeNull();
+    expect(keys()).toEqual(ALL);
+    await stop();
+  });
+
+  test("but when it names another log now, the process stops instead of going on by the old one", async () => {
+    const { ended } = await attacked(() => {
+      topic.records.length = 0;
+      topic.append("identity/1", { topic: "a", partitions: 24 });
+    });
+    await clock.advance(600);
+    await expect(ended).rejects.toThrow(LogReplaced);
+    await expect(ended).rejects.toThrow(/a with 12 partitions.*a with 24.*Restart every role/);
+  });
+});
+
+test("records behind an open transaction are an error that says so, not an endless wait", async () => {
+  publishAll();
+  topic.hidden = 1;
+  await expect(control.refresh()).rejects.toThrow("c ends at 3: behind 2 a transaction is open");
+  topic.hidden = 0;
+  await control.refresh();
+  expect(await control.schema("ff")).toBe("S");
 });

@@ -3,6 +3,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { systemClock } from "#lib/clock.ts";
 import { fingerprintOf, WRITER_FINGERPRINT, WRITER_SCHEMA } from "#lib/codec.ts";
 import { Control } from "#lib/control.ts";
+import { ControlWriter } from "#lib/control-writer.ts";
 import { RecordDecoder } from "#lib/decode.ts";
 import { publishWriterSchema, TopicUnfit } from "#lib/topics.ts";
 import { CONTROL_TOPIC_CONFIG, EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
@@ -20,7 +21,14 @@ async function used<T extends AsyncDisposable>(made: Promise<T>): Promise<T> {
 /** Another role's view of the control topic. */
 async function follower(log: TestLog, lines = keptLog()): Promise<Control> {
   const other = await used(connectTestLog(log.topic));
-  return new Control({ topic: log.controlTopic, reader: other.reader, log: lines, clock: systemClock });
+  return new Control({
+    topic: log.controlTopic,
+    reader: other.reader,
+    ensure: () => Promise.resolve(),
+    writer: new ControlWriter(log.controlTopic, other.producer),
+    log: lines,
+    clock: systemClock,
+  });
 }
 
 const raw = (key: string, value: string) => ({ key: Buffer.from(key), value: Buffer.from(value) });

@@ -6,7 +6,7 @@ import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
 import "./codecs.ts";
 import "./corrections.ts";
-import { Cluster, kafkajs, type RawCluster, READ_COMMITTED, REQUEST_TIMEOUT } from "./internals.ts";
+import { Cluster, kafkajs, type RawCluster, READ_UNCOMMITTED, REQUEST_TIMEOUT } from "./internals.ts";
 import { Wire } from "./wire.ts";
 
 export interface KafkaOptions {
@@ -70,7 +70,8 @@ export function openCluster(options: KafkaOptions): { readonly cluster: RawClust
     metadataMaxAge: METADATA_MAX_AGE_MS,
     retry: BRIEF_RETRY,
     allowAutoTopicCreation: false,
-    isolationLevel: READ_COMMITTED,
+    // Of offsets that are asked for, not of what is fetched: see `highWatermarks` in ports.ts.
+    isolationLevel: READ_UNCOMMITTED,
     instrumentationEmitter: { emit: (name) => name === REQUEST_TIMEOUT && onRequestTimeout() },
   });
   return { cluster, wire };

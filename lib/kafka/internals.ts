@@ -125,8 +125,10 @@ export function fetchProtocol(broker: RawBroker): FetchProtocol {
   return broker.lookupRequest(apiKeys.Fetch, requests.Fetch);
 }
 
-/** `listOffsets`, `fetch`: only what no open or aborted transaction can take back. */
+/** `fetch`: only what no open or aborted transaction can take back. */
 export const READ_COMMITTED = 1;
+/** `listOffsets`: the log's true end, open transactions or not. */
+export const READ_UNCOMMITTED = 0;
 
 /** What a Cluster's emitter is told when a request got no answer in time. */
 export const REQUEST_TIMEOUT = "network.request_timeout";

@@ -40,7 +40,7 @@ export class Leaders {
     });
   }
 
-  /** One round: the end of what consumers may read, of every partition given. */
+  /** One round: the log's end, of every partition given. */
   highs(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
     return this.#attempt(`asking for the high watermarks of ${topic}`, () => this.#ends(topic, partitions, false));
   }
@@ -142,7 +142,7 @@ export class Leaders {
           // Compressed batches come whole: what lies below the offset asked for is left out here.
           records: copyRecords(new Batch(topic, from.toString(), data).messages),
           nextOffset: end > from ? end : from,
-          highWatermark: BigInt(data.lastStableOffset),
+          highWatermark: BigInt(data.highWatermark),
           logStart: BigInt(data.lastStartOffset),
         };
       }),

@@ -119,17 +119,25 @@ describe("reading partitions, at a real broker", () => {
     expect(marker).toMatchObject({ records: [], nextOffset: 4n });
   });
 
-  it("goes by the same mark as high watermarks while a transaction is open", async () => {
+  it("tells the log's true end while a transaction is open, and shows nothing of it until it has ended", async () => {
     const topic = await freshTopic(admin, 1);
     const foreign = foreignProducer(topic);
     await foreign.connect();
     const transaction = await foreign.transaction();
     await transaction.send({ topic, messages: [{ value: "open", partition: 0 }] });
+    await producer.append(topic, [{ partition: 0, records: [record("behind it")] }]);
     const [fetched] = await reader.fetch({ topic, offsets: new Map([[0, 0n]]), maxWaitMs: 100, maxBytes: 1_000 });
-    expect(fetched).toMatchObject({ records: [], nextOffset: 0n, highWatermark: 0n });
-    expect(await reader.highWatermarks(topic, [0])).toEqual(new Map([[0, 0n]]));
-    await transaction.commit();
+    expect(fetched).toMatchObject({ records: [], nextOffset: 0n, highWatermark: 2n });
+    expect(await reader.highWatermarks(topic, [0])).toEqual(new Map([[0, 2n]]));
+    await transaction.abort();
     await foreign.disconnect();
+    // Two data records and the marker.
+    const offsets = new Map([[0, 0n]]);
+    const all = await until("all is read", async () => {
+      const [one] = await reader.fetch({ topic, offsets, ...POLL });
+      return one?.nextOffset === 3n && one;
+    });
+    expect(told(all.records)).toEqual(["1:behind it"]);
   });
 
   it("names the range when an offset is below or above it", async () => {

@@ -99,7 +99,7 @@ async function findStarts(
       if (isFinal(error)) throw error;
       const message = (error as Error).message;
       const errorClass = error instanceof LogError ? "down" : classify(error);
-      const waitMs = circuit.failed(errorClass, message, parts.clock.now(), parts.clock.random());
+      const waitMs = circuit.failed(errorClass, message, parts.clock);
       parts.log.warn("checkpoints not read", { errorClass, error: message, waitMs });
       await parts.clock.sleep(waitMs, signal);
     }

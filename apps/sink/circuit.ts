@@ -3,6 +3,7 @@
  *
  *   closed ──failed──▶ open ──(wait is over, one attempt)──▶ closed | open, longer
  */
+import type { Clock } from "#lib/clock.ts";
 import type { ErrorClass } from "#lib/postgres/sqlstate.ts";
 
 /** First wait, longest wait, both in ms; doubled in between. */
@@ -21,8 +22,10 @@ const WAITS: Readonly<Record<ErrorClass, readonly [number, number]>> = {
 export interface Outage {
   readonly errorClass: ErrorClass;
   readonly error: string;
-  /** When the first of these failures was seen, in the clock's ms. */
+  /** When the first of these failures was seen, for people: the wall clock, which somebody may set meanwhile. */
   readonly sinceMs: number;
+  /** The same for durations: the monotonic clock. */
+  readonly begunMs: number;
   readonly attempts: number;
 }
 
@@ -38,14 +41,15 @@ export class Circuit {
   }
 
   /**
-   * @param random uniform in [0, 1): every wait is drawn from its upper half, so that sinks do not come back in step
+   * Every wait is drawn from its upper half, so that sinks do not come back in step.
    * @returns ms to wait before the one next attempt
    */
-  failed(errorClass: ErrorClass, error: string, nowMs: number, random: number): number {
-    const attempts = (this.#outage?.attempts ?? 0) + 1;
-    this.#outage = { errorClass, error, sinceMs: this.#outage?.sinceMs ?? nowMs, attempts };
+  failed(errorClass: ErrorClass, error: string, clock: Pick<Clock, "now" | "elapsed" | "random">): number {
+    const { sinceMs = clock.now(), begunMs = clock.elapsed(), attempts: before = 0 } = this.#outage ?? {};
+    const attempts = before + 1;
+    this.#outage = { errorClass, error, sinceMs, begunMs, attempts };
     const [first, longest] = WAITS[errorClass];
     const wait = Math.min(longest, first * 2 ** Math.min(attempts - 1, 20));
-    return Math.round(wait * (0.5 + random / 2));
+    return Math.round(wait * (0.5 + clock.random() / 2));
   }
 }

@@ -96,7 +96,7 @@ export class Sink implements Task {
       } catch (error) {
         if (isWrongStore(error)) throw error;
         const message = (error as Error).message;
-        const waitMs = this.#circuit.failed(classify(error), message, clock.now(), clock.random());
+        const waitMs = this.#circuit.failed(classify(error), message, clock);
         log.warn("store not opened yet", { errorClass: classify(error), error: message, waitMs });
         await clock.sleep(waitMs, signal);
       }

@@ -138,7 +138,7 @@ export class Writer {
     const outage = circuit.outage;
     if (outage)
       log.info("store took a batch again", {
-        afterMs: Math.round(clock.now() - outage.sinceMs),
+        afterMs: Math.round(clock.elapsed() - outage.begunMs),
         attempts: outage.attempts,
       });
     circuit.succeeded();
@@ -197,15 +197,15 @@ export class Writer {
     const { circuit, clock, log, metrics } = this.#parts;
     const errorClass = error instanceof LogError ? "down" : classify(error);
     const message = error instanceof Error ? error.message : String(error);
-    const waitMs = circuit.failed(errorClass, message, clock.now(), clock.random());
+    const waitMs = circuit.failed(errorClass, message, clock);
     metrics.sinkStoreErrors.inc({ class: errorClass });
     metrics.sinkCircuitState.set(2);
     const grave = errorClass === "bug" || errorClass === "space" || errorClass === "duplicate";
     log[grave ? "error" : "warn"]("store did not take a batch", { errorClass, error: message, waitMs });
     await clock.sleep(waitMs, signal);
     if (error instanceof StoreRefusesAll) this.#takeAgain(slices);
-    const since = circuit.outage?.sinceMs ?? clock.now();
-    if (errorClass === "lock" && clock.now() - since > FROZEN_MS) await this.#endFrozenOwners();
+    const begunMs = circuit.outage?.begunMs ?? clock.elapsed();
+    if (errorClass === "lock" && clock.elapsed() - begunMs > FROZEN_MS) await this.#endFrozenOwners();
   }
 
   async #endFrozenOwners(): Promise<void> {

@@ -4,6 +4,8 @@ import { type Clock, systemClock } from "#lib/clock.ts";
 export interface FakeClock extends Clock {
   /** Moves both clocks on and runs what falls due, in order of time. Awaits pending promises between timers. */
   advance(ms: number): Promise<void>;
+  /** Somebody sets the wall clock: no time passes. */
+  setWall(byMs: number): void;
 }
 
 interface Timer {
@@ -14,6 +16,7 @@ interface Timer {
 /** Starts at 1,000,000 ms. `random` answers 0.5. */
 export function fakeClock(): FakeClock {
   let nowMs = 1_000_000;
+  let wallMs = 0;
   const timers = new Set<Timer>();
   const after = (ms: number, run: () => void): (() => void) => {
     const timer = { atMs: nowMs + ms, run };
@@ -23,7 +26,7 @@ export function fakeClock(): FakeClock {
   const next = (untilMs: number): Timer | undefined =>
     [...timers].filter(({ atMs }) => atMs <= untilMs).sort((a, b) => a.atMs - b.atMs)[0];
   return {
-    now: () => nowMs,
+    now: () => nowMs + wallMs,
     elapsed: () => nowMs,
     after,
     sleep: (ms, signal) =>
@@ -34,6 +37,9 @@ export function fakeClock(): FakeClock {
       }),
     random: () => 0.5,
     newId: systemClock.newId,
+    setWall: (byMs) => {
+      wallMs += byMs;
+    },
     advance: async (ms) => {
       const untilMs = nowMs + ms;
       await settled();

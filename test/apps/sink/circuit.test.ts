@@ -2,6 +2,9 @@ import { describe, expect, test } from "vitest";
 import type { ErrorClass } from "#lib/postgres/sqlstate.ts";
 import { Circuit } from "../../../apps/sink/circuit.ts";
 
+/** Wall clock and monotonic clock tell different times. */
+const at = (ms: number, random = 0) => ({ now: () => 70_000 + ms, elapsed: () => ms, random: () => random });
+
 const BOUNDS: readonly [ErrorClass, first: number, longest: number][] = [
   ["lock", 100, 500],
   ["down", 100, 10_000],
@@ -18,7 +21,7 @@ describe.each(BOUNDS)("%s", (errorClass, first, longest) => {
       const circuit = new Circuit();
       for (let attempt = 0; attempt < 100; attempt++) {
         const whole = Math.min(longest, first * 2 ** attempt);
-        const wait = circuit.failed(errorClass, "e", 0, random);
+        const wait = circuit.failed(errorClass, "e", at(0, random));
         expect(wait).toBe(Math.round(whole * (0.5 + random / 2)));
       }
     }
@@ -28,11 +31,17 @@ describe.each(BOUNDS)("%s", (errorClass, first, longest) => {
 test("an outage knows since when, how often and what was last", () => {
   const circuit = new Circuit();
   expect(circuit.outage).toBeNull();
-  circuit.failed("down", "refused", 1_000, 0);
-  circuit.failed("overload", "too many", 5_000, 0);
-  expect(circuit.outage).toEqual({ errorClass: "overload", error: "too many", sinceMs: 1_000, attempts: 2 });
+  circuit.failed("down", "refused", at(1_000));
+  circuit.failed("overload", "too many", at(5_000));
+  expect(circuit.outage).toEqual({
+    errorClass: "overload",
+    error: "too many",
+    sinceMs: 71_000,
+    begunMs: 1_000,
+    attempts: 2,
+  });
   circuit.succeeded();
   expect(circuit.outage).toBeNull();
-  circuit.failed("down", "refused", 9_000, 0);
-  expect(circuit.outage).toMatchObject({ sinceMs: 9_000, attempts: 1 });
+  circuit.failed("down", "refused", at(9_000));
+  expect(circuit.outage).toMatchObject({ sinceMs: 79_000, begunMs: 9_000, attempts: 1 });
 });

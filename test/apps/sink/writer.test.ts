@@ -1,0 +1,65 @@
+import { expect, test } from "vitest";
+import { RecordDecoder } from "#lib/decode.ts";
+import { createMetrics } from "#lib/metrics.ts";
+import type { Pool } from "#lib/postgres/pool.ts";
+import { Circuit } from "../../../apps/sink/circuit.ts";
+import { fixedController } from "../../../apps/sink/controller.ts";
+import { Lanes } from "../../../apps/sink/lanes.ts";
+import { Writer } from "../../../apps/sink/writer.ts";
+import { fakeClock, settled } from "../../support/fake-clock.ts";
+import { fetched, keptLog, recordOf, someEvent } from "../../support/records.ts";
+
+/** A writer with one record, and a store whose checkpoint row is locked until it is told to take the batch. */
+function scene() {
+  const [clock, log] = [fakeClock(), keptLog()];
+  const store = { locked: true, ended: 0 };
+  const pool = {
+    transaction: async () => {
+      if (store.locked) throw Object.assign(new Error("canceling statement due to lock timeout"), { code: "55P03" });
+      return { kind: "written", rows: 1, copies: 0, dead: [], casMs: 1, rowsMs: 1 };
+    },
+    query: async (text: string) => {
+      if (text.includes("pg_terminate_backend")) store.ended++;
+      return [];
+    },
+  };
+  const orders = { pause: () => undefined, resume: () => undefined, seek: () => undefined };
+  const lanes = new Lanes(orders, clock, log, 10_000);
+  lanes.assign([0]);
+  lanes.lane(0)?.start(0n);
+  lanes.push(fetched(0, [recordOf(someEvent(), 0n)]));
+  const writer = new Writer({
+    pool: pool as unknown as Pool,
+    epoch: 1,
+    decoder: new RecordDecoder(1, () => Promise.resolve(undefined)),
+    lanes,
+    starts: () => Promise.resolve(new Map()),
+    controller: fixedController,
+    circuit: new Circuit(),
+    clock,
+    log,
+    metrics: createMetrics(),
+    saved: () => undefined,
+  });
+  return { clock, log, store, writer };
+}
+
+test("an owner counts as frozen after ten seconds, whatever the wall clock is set to meanwhile", async () => {
+  const { clock, log, store, writer } = scene();
+  const stop = new AbortController();
+  const ended = writer.run(stop.signal);
+  await settled();
+  clock.setWall(3_600_000);
+  await clock.advance(9_000);
+  expect(store.ended).toBe(0);
+  clock.setWall(-7_200_000);
+  await clock.advance(2_000);
+  expect(store.ended).toBeGreaterThan(0);
+  store.locked = false;
+  await clock.advance(1_000);
+  expect(log.lines.find(({ message }) => message === "store took a batch again")?.fields["afterMs"]).toSatisfy(
+    (ms: number) => ms >= 11_000 && ms <= 12_000,
+  );
+  stop.abort();
+  await ended;
+});

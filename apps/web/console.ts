@@ -10,6 +10,7 @@ const FILES = {
   "/": "index.html",
   "/console/style.css": "style.css",
   "/console/api.js": "api.js",
+  "/console/listed.js": "listed.js",
   "/console/live.js": "live.js",
   "/console/main.js": "main.js",
 } as const;

@@ -1,10 +1,13 @@
 /** The page's forms and lists. Whatever comes from outside is set as text, never as markup. */
 import { call, query, Refused } from "./api.js";
+import { Listed } from "./listed.js";
 import { follow } from "./live.js";
 
 const PAGE_EVENTS = 50;
 const LIVE_SHOWN_MAX = 200;
 const NODE_MS = 5_000;
+/** While something shown is unsaved, the node is asked so often how far saving has come. */
+const SAVED_MS = 2_000;
 
 const at = (id) => document.getElementById(id);
 const key = () => at("key").value.trim();
@@ -30,18 +33,19 @@ function part(tag, className, text) {
   return element;
 }
 
-/** @param savedThrough cursors compare as text; undefined: not known here, as for live events */
-function shown(event, savedThrough) {
+/** @param listed tells whether it is saved, now and later; undefined: not known here, as for live events */
+function shown(event, listed) {
   const item = document.createElement("li");
   const head = part("div", "head", "");
   const time = part("time", "", event.occurredAt);
   time.dateTime = event.occurredAt;
-  head.append(part("span", "type", event.type), time);
-  if (savedThrough !== undefined) {
-    const saved = event.cursor <= savedThrough;
-    head.append(part("span", saved ? "good" : "wait", saved ? "saved" : "unsaved"));
+  head.append(time);
+  if (listed !== undefined) {
+    const mark = part("span", "", "");
+    listed.add(event.cursor, (saved) => tell(mark, saved ? "mark good" : "mark wait", saved ? "saved" : "unsaved"));
+    head.append(mark);
   }
-  item.append(head);
+  item.append(part("div", "type", event.type), head);
   if (event.data !== undefined) item.append(part("pre", "data", JSON.stringify(event.data)));
   item.append(part("div", "id", event.id), part("div", "cursor", event.cursor));
   return item;
@@ -65,9 +69,13 @@ at("post-data").addEventListener("input", () => {
   at("post-data").ariaInvalid = String(dataFault() !== "");
 });
 
+// What was acknowledged is not what stands in the form any more.
+at("post").addEventListener("input", () => tell(at("post-answer"), "", ""));
+
 at("post").addEventListener("submit", (submitted) => {
   submitted.preventDefault();
   const fault = dataFault();
+  tell(at("post-answer"), "", "");
   at("post-fault").textContent = fault;
   if (fault !== "") {
     at("post-data").focus();
@@ -81,26 +89,45 @@ at("post").addEventListener("submit", (submitted) => {
     const names = JSON.stringify({ clientId: at("post-client").value, type: at("post-type").value });
     const text = data === "" ? names : `${names.slice(0, -1)},"data":${data}}`;
     const { body } = await call("/api/v1/events", { key: key(), body: text });
-    tell(answer, "good", `acknowledged: id ${body.id}, cursor ${body.cursor}`);
+    tell(answer, "good", "acknowledged");
+    answer.append(part("span", "id", `id ${body.id}`), part("span", "cursor", `cursor ${body.cursor}`));
   });
 });
 
 // Pages
 
 let page = null;
+let listed = new Listed();
 
 async function load({ clientId, order, after, before, fresh }) {
   const search = { clientId, order, after, before, limit: String(PAGE_EVENTS) };
   const { body, headers } = await call(`/api/v1/events?${query(search)}`, { key: key() });
-  const savedThrough = headers.get("spillway-saved-through") ?? undefined;
-  const items = body.events.map((event) => shown(event, savedThrough));
-  if (fresh) at("events").replaceChildren(...items);
-  else at("events").append(...items);
-  const unsaved = body.events.filter((event) => event.cursor > savedThrough).length;
-  const count = `${body.events.length} events: ${body.events.length - unsaved} saved, ${unsaved} unsaved`;
-  tell(at("page-state"), "", body.events.length === 0 && fresh ? "no events" : count);
+  if (fresh) {
+    listed = new Listed();
+    at("events").replaceChildren();
+  }
+  at("events").append(...body.events.map((event) => shown(event, listed)));
+  listed.savedThrough(savedThrough(headers));
+  tell(at("page-state"), "", listed.count);
   page = { clientId, order, next: body.next };
   at("more").hidden = !body.hasMore;
+}
+
+const savedThrough = (headers) => headers.get("spillway-saved-through") ?? "";
+
+/** Marks what was saved since it was shown. Nobody has asked now: a refusal is not told, nor is one that stands there hidden. */
+async function lookAtSaved() {
+  const asked = listed;
+  if (page !== null && asked.unsaved > 0 && !document.hidden) {
+    const search = { clientId: page.clientId, limit: "1", consistency: "known" };
+    const answer = await call(`/api/v1/events?${query(search)}`, { key: key() }).catch(() => null);
+    const state = at("page-state");
+    if (answer !== null && asked === listed) {
+      listed.savedThrough(savedThrough(answer.headers));
+      if (state.className === "" && state.textContent !== listed.count) tell(state, "", listed.count);
+    }
+  }
+  setTimeout(lookAtSaved, SAVED_MS);
 }
 
 at("watch").addEventListener("submit", (submitted) => {
@@ -158,3 +185,4 @@ async function lookAtNode() {
 }
 
 void lookAtNode();
+void lookAtSaved();

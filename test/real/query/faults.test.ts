@@ -1,6 +1,6 @@
 /** Followers and pages whose database goes back or is busy, on a real log and database. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { holdTransaction } from "../../promises/support/faults.ts";
+import { holdTransaction, proxiedPostgres } from "../../promises/support/faults.ts";
 import { Follower } from "../../promises/support/follower.ts";
 import type { App } from "../../support/process.ts";
 import { until } from "../../support/until.ts";
@@ -69,6 +69,32 @@ test("a follower who comes behind a checkpoint that went back is caught up once 
   expect(idsOf(follower)).toEqual([first.event.id]);
   follower.cut();
   await saveAll(others);
+});
+
+test("a node that comes below the log's start while the database is away says so, and goes on when that is back", async () => {
+  await using trimmed = await Given.create();
+  const { proxy, url } = await proxiedPostgres(trimmed.database.url);
+  await using _proxy = proxy;
+  {
+    await using first = await trimmed.node({ DATABASE_URL: url });
+    await first.ready();
+  }
+  const placed = await trimmed.append(...Array.from({ length: 10 }, () => trimmed.event("trimmed")));
+  const [{ partition, offset }] = placed as [Placed];
+  await trimmed.save(partition, offset + 8n);
+  await trimmed.trim(partition, offset + 8n, offset + 5n);
+  proxy.mode = "refuse";
+  await using late = await trimmed.node({ DATABASE_URL: url });
+  await until("it says what it cannot know", async () => {
+    const { missing } = (await (await fetch(`${late.url}/readyz`)).json()) as { missing: string[] };
+    const what = "begins at offset 8, and without the database nobody knows whether what lay from 5 on was saved";
+    return missing.some((one) => one.includes(`${trimmed.topic}/${partition} ${what}`));
+  });
+  proxy.mode = "pass";
+  await late.ready();
+  expect((await page(late, { clientId: "trimmed" })).events.map(({ id }) => id)).toEqual(
+    placed.map(({ event }) => event.id),
+  );
 });
 
 test("an id that is sent again is not shown again while pages use all of their connections", async () => {

@@ -164,6 +164,16 @@ export class Given implements AsyncDisposable {
     );
   }
 
+  /** The log forgets what lies below, and roles without a database know of a checkpoint that is `known`. */
+  async trim(partition: number, below: bigint, known: bigint): Promise<void> {
+    await this.#admin.deleteBelow(this.topic, new Map([[partition, below]]));
+    const checkpoint = {
+      key: Buffer.from(`checkpoint/1/${partition}`),
+      value: Buffer.from(`{"nextOffset":"${known}"}`),
+    };
+    await this.#producer.append(`${this.topic}.control`, [{ partition: 0, records: [checkpoint] }]);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#producer.close();
     await this.#admin.close();

@@ -8,10 +8,9 @@ import type { Server } from "#lib/http.ts";
 import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
+import { Answers } from "./answers.ts";
 import { checkedClientId, LiveParameters, PageParameters, pageQuery } from "./parameters.ts";
-import type { ClientOrder } from "./places.ts";
 import type { Query } from "./query.ts";
-import type { Page } from "./read.ts";
 import { closeAll, LiveSocket } from "./websocket.ts";
 
 const Shown = Type.Object({
@@ -55,7 +54,8 @@ export async function registerQuery(server: Server, parts: QueryParts): Promise<
   registerLag(server, parts);
 }
 
-function registerPages(server: Server, { query }: QueryParts): void {
+function registerPages(server: Server, { query, clock }: QueryParts): void {
+  const answers = new Answers(clock);
   server.get(
     "/api/v1/events",
     {
@@ -67,7 +67,7 @@ function registerPages(server: Server, { query }: QueryParts): void {
           "Spillway-Saved-Through tells up to which cursor events are saved; the body is the same either way. " +
           "A page may hold fewer events than the limit while hasMore is true: go on from next.",
         querystring: PageParameters,
-        response: { 200: Type.Unsafe<string>(PageAnswer) },
+        response: { 200: Type.Unsafe<Buffer>(PageAnswer) },
       },
     },
     async (request, reply) => {
@@ -75,17 +75,15 @@ function registerPages(server: Server, { query }: QueryParts): void {
       demand(request.access, "read", clientId);
       const order = query.order(clientId);
       const page = await query.read(order, pageQuery(request.query, order));
+      const body = answers.print(page, order, reply);
       reply
         .header("spillway-saved-through", page.savedThrough === null ? BEGINNING : order.cursor(page.savedThrough))
         .header("cache-control", "no-cache")
         .type("application/json");
-      return printed(page, order);
+      return body;
     },
   );
 }
-
-const printed = ({ events, next, hasMore }: Page, order: ClientOrder): string =>
-  `{"events":[${events.join(",")}],"next":"${order.cursor(next)}","hasMore":${hasMore}}`;
 
 async function registerLive(server: Server, { query, log, clock, metrics }: QueryParts): Promise<void> {
   await server.register(websocket, {

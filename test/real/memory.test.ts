@@ -4,10 +4,11 @@
  */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { sharedBrokers, uniqueTopic } from "../support/kafka.ts";
 import { type App, startApp } from "../support/process.ts";
 import { until } from "../support/until.ts";
+import { Given } from "./query/given.ts";
 
 const MIB = 1024 * 1024;
 const BODY_BYTES = 4 * MIB;
@@ -85,3 +86,40 @@ function chunked(bytes: Buffer, chunkBytes: number): Buffer {
   }
   return Buffer.concat(parts);
 }
+
+describe("a query node", () => {
+  let given: Given;
+  beforeAll(async () => {
+    given = await Given.create();
+    for (let n = 0; n < 40; n++)
+      await given.append(given.event("large", { data: JSON.stringify("x".repeat(250_000)) }));
+  });
+  afterAll(async () => {
+    await given[Symbol.asyncDispose]();
+  });
+  const ask = "GET /api/v1/events?clientId=large&limit=1000 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+
+  test("holds no more than its bound of pages for one connection that asks and asks, and never reads", async () => {
+    await using node = await given.node();
+    await node.ready();
+    const before = await settledMiB(node);
+    using crowd = new Crowd();
+    (await crowd.open(node)).pause().write(ask.repeat(500));
+    const grown = (await settledMiB(node)) - before;
+    // 759 to 1,137; with them 158.
+    expect(grown).toBeLessThan(450);
+  });
+
+  test.each(["unsaved", "saved"])("holds no more than its bound of pages that nobody reads, %s", async (side) => {
+    await using node = await given.node();
+    await node.ready();
+    const last = given.placed.at(-1);
+    if (side === "saved" && last) await given.save(last.partition, last.offset + 1n);
+    const before = await settledMiB(node);
+    using crowd = new Crowd();
+    for (let n = 0; n < 100; n++) (await crowd.open(node)).pause().write(ask);
+    const grown = (await settledMiB(node)) - before;
+    // 978 and 976; with them 164 and 349, of which two thirds are rows that four connections bring.
+    expect(grown).toBeLessThan(600);
+  });
+});

@@ -92,6 +92,7 @@ test("a reader that has not taken its page for 10 s loses its connection when an
   const answer = await fetch(url);
   expect([answer.status, await answer.text()]).toEqual([200, body]);
   await once(first.resume(), "close");
+  expect(first.bytesRead).toBeLessThan(Buffer.byteLength(body));
   expect(second.destroyed).toBe(false);
 });
 

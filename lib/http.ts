@@ -23,7 +23,7 @@ import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import { describeRoutes } from "./openapi.ts";
 import { addOperatorRoutes, type Readiness } from "./operator.ts";
-import { compileParameters } from "./parameters.ts";
+import { compileParameters, parseQuery } from "./parameters.ts";
 import { problem } from "./problem.ts";
 import { Room } from "./room.ts";
 import type { Task } from "./run.ts";
@@ -87,9 +87,11 @@ export async function createServer(options: ServerOptions): Promise<Server> {
       headersTimeout: TIMEOUTS.headersTimeoutMs,
       connectionsCheckingInterval: TIMEOUTS.connectionsCheckingIntervalMs,
       // Any other upgrade (curl --http2 asks for h2c) is served as HTTP/1.1: handed over, its body would be lost.
-      shouldUpgradeCallback: ({ method, headers }) => method === "GET" && /^websocket$/i.test(headers.upgrade ?? ""),
+      shouldUpgradeCallback: ({ method, headers }) =>
+        server.server.listenerCount("upgrade") > 0 && method === "GET" && /^websocket$/i.test(headers.upgrade ?? ""),
     },
     return503OnClosing: false,
+    routerOptions: { querystringParser: parseQuery },
     clientErrorHandler,
     frameworkErrors: (error, request, reply) => void errorHandler(log)(error, request, reply),
   }).withTypeProvider<TypeBoxTypeProvider>();

@@ -1,4 +1,5 @@
 /** Query and path parameters: checked strictly against a route's schema, every fault named at once. Pure. */
+import { parse } from "node:querystring";
 import type { TSchema } from "typebox";
 import { Compile } from "typebox/compile";
 import { ProblemError, problem } from "./problem.ts";
@@ -10,9 +11,38 @@ export type Checked = { readonly value: Values } | { readonly error: ProblemErro
 /** Decimal only: `Number` would also take "", " 7 ", "0x10" and "1e2". */
 const INTEGER = /^-?\d{1,15}$/;
 
+/** A value that is no percent-encoded UTF-8. It is no string, so that nothing takes it for one. */
+class Undecodable {
+  readonly #text: string;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  toJSON(): string {
+    return this.#text;
+  }
+}
+
+/** A query string's parameters, as `compileParameters` takes them: parsers usually take `%FF` or a lone `%` as it stands. */
+export const parseQuery = (query: string): Record<string, unknown> =>
+  parse(query, "&", "=", { maxKeys: 0, decodeURIComponent: decoded as (text: string) => string });
+
+function decoded(text: string): string | Undecodable {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return new Undecodable(text);
+  }
+}
+
 /** What a property's schema may say that matters here. */
 interface PropertySchema {
   readonly type?: string;
+  readonly format?: string;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly maxItems?: number;
   readonly default?: unknown;
   readonly enum?: readonly unknown[];
   readonly anyOf?: readonly { readonly const?: unknown }[];
@@ -86,8 +116,7 @@ function explain(
     if (!property) faults.push({ field: name, detail: `${name} is not known here${useOneOf(known)}.` });
     else if (Array.isArray(value) && property.type !== "array")
       faults.push({ field: name, detail: `${name} is given ${value.length} times: give it once.` });
-    else if (error)
-      faults.push({ field: name, detail: `${name} ${wanted(property, error.message)}, not ${shown(value)}.` });
+    else if (error) faults.push({ field: name, detail: `${name} ${wrong(property, value, error.message)}.` });
   }
   return faults;
 }
@@ -97,7 +126,26 @@ const useOneOf = (known: readonly string[]): string => (known.length > 0 ? `: us
 /** At most 200 characters of what was sent. */
 const shown = (value: unknown): string => JSON.stringify(value).slice(0, 200);
 
-function wanted(property: PropertySchema, message: string): string {
+/** @param message the library's own words, where there are none here */
+function wrong(property: PropertySchema, value: unknown, message: string): string {
+  const undecodable = [value].flat().find((one) => one instanceof Undecodable);
+  if (undecodable) return `is not percent-encoded UTF-8: write é as %C3%A9 and % as %25, not ${shown(undecodable)}`;
+  if (value === "") return "is empty: give it a value";
+  const { type, maxItems } = property;
+  if (type === "array" && Array.isArray(value) && maxItems !== undefined && value.length > maxItems)
+    return `is given ${value.length} times: give it ${maxItems} times at most`;
+  const plus = SPACED_ZONE.test(String(value)) ? "; in an address + means a space: write it %2B" : "";
+  return `${wanted(property) ?? message}, not ${shown(value)}${plus}`;
+}
+
+/** A time zone after a space, which was a + once. */
+const SPACED_ZONE = /T.* \d\d:?\d\d$/i;
+
+function wanted({ type, format, minimum, maximum, ...property }: PropertySchema): string | undefined {
   const words = property.enum ?? property.anyOf?.flatMap((one) => (one.const === undefined ? [] : [one.const]));
-  return words && words.length > 0 ? `must be one of ${words.join(", ")}` : message;
+  if (words && words.length > 0) return `must be one of ${words.join(", ")}`;
+  if (type === "boolean") return "must be true or false";
+  if (format === "date-time") return "must be an RFC 3339 time, as 2026-01-31T08:00:00Z";
+  if (type !== "integer") return undefined;
+  return `must be a whole number${minimum === undefined || maximum === undefined ? "" : ` from ${minimum} to ${maximum}`}`;
 }

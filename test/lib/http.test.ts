@@ -29,7 +29,8 @@ const closed = { additionalProperties: false };
 const Page = Type.Object(
   {
     clientId: Type.String({ minLength: 1 }),
-    type: Type.Optional(Type.Array(Type.String())),
+    type: Type.Optional(Type.Array(Type.String(), { maxItems: 3 })),
+    since: Type.Optional(Type.String({ format: "date-time" })),
     limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }),
     order: Type.Optional(Type.Union([Type.Literal("asc"), Type.Literal("desc")])),
   },
@@ -247,7 +248,7 @@ describe("a body", () => {
 
 describe("a parameter", () => {
   const ask = async (query: string) => {
-    const { server } = await sampleServer();
+    const { server } = await sampleServer({ access: null });
     return server.inject({ url: `${EVENTS}?${query}`, headers: as("one") });
   };
 
@@ -295,6 +296,39 @@ describe("a parameter", () => {
       code: "invalid-parameter",
       field: expect.any(String),
     });
+  });
+
+  test.each([
+    ["clientId=%FF", "clientId", 'is not percent-encoded UTF-8: write é as %C3%A9 and % as %25, not "%FF"'],
+    ["clientId=100%", "clientId", 'is not percent-encoded UTF-8: write é as %C3%A9 and % as %25, not "100%"'],
+    ["clientId=1&type=a&type=%C3", "type", 'is not percent-encoded UTF-8: write é as %C3%A9 and % as %25, not "%C3"'],
+    ["clientId=1&limit=%", "limit", 'is not percent-encoded UTF-8: write é as %C3%A9 and % as %25, not "%"'],
+    ["clientId=", "clientId", "is empty: give it a value"],
+    ["clientId=1&limit=1001", "limit", 'must be a whole number from 1 to 1000, not "1001"'],
+    ["clientId=1&limit=x", "limit", 'must be a whole number from 1 to 1000, not "x"'],
+    ["clientId=1&type=a&type=b&type=c&type=d", "type", "is given 4 times: give it 3 times at most"],
+    ["clientId=1&since=now", "since", 'must be an RFC 3339 time, as 2026-01-31T08:00:00Z, not "now"'],
+    [
+      "clientId=1&since=2026-01-31T10:00:00+02:00",
+      "since",
+      'must be an RFC 3339 time, as 2026-01-31T08:00:00Z, not "2026-01-31T10:00:00 02:00"; in an address + means a space: write it %2B',
+    ],
+  ])("?%s is refused in plain words", async (query, field, words) => {
+    const answer = await ask(query);
+    expect(answer.json()).toMatchObject({
+      status: 400,
+      code: "invalid-parameter",
+      field,
+      detail: `${field} ${words}.`,
+    });
+  });
+
+  test("arrives as it was meant, whatever it holds", async () => {
+    for (const clientId of ["é", "a+b c", "100%", "%FF", "&=#;?/\\", "😀", "__proto__"])
+      expect((await ask(new URLSearchParams({ clientId }).toString())).json()).toMatchObject({ clientId });
+    expect((await ask("clientId=a+b")).json()).toMatchObject({ clientId: "a b" });
+    const many = Array.from({ length: 2_000 }, (_, n) => `p${n}=`).join("&");
+    expect((await ask(`${many}&clientId=1`)).json().problems).toHaveLength(2_000);
   });
 
   test("of a route that declares none is refused", async () => {
@@ -374,7 +408,13 @@ describe("the document", () => {
         $ref: "#/components/schemas/Problem",
       });
     }
-    expect(get.parameters.map(({ name }: { name: string }) => name)).toEqual(["clientId", "type", "limit", "order"]);
+    expect(get.parameters.map(({ name }: { name: string }) => name)).toEqual([
+      "clientId",
+      "type",
+      "since",
+      "limit",
+      "order",
+    ]);
     expect(post.requestBody.content["application/json"].schema).toMatchObject({ required: ["clientId"] });
     expect(post.responses["201"].content["application/json"].schema).toMatchObject({ required: ["id", "bytes"] });
     expect(components.schemas.Problem.required).toContain("code");
@@ -433,6 +473,15 @@ describe("on the wire", () => {
     const socket = await open();
     socket.write(`GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: ${"x".repeat(17_000)}\r\n\r\n`);
     expect(await text(socket)).toMatch(/^HTTP\/1.1 431 .*headers-too-large/s);
+    stop.abort();
+    await ended;
+  });
+
+  test("a WebSocket asked of a node that has none is answered as any request", async () => {
+    const { open, stop, ended } = await listening();
+    const socket = await open();
+    socket.write("GET /nope HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, close\r\nupgrade: websocket\r\n\r\n");
+    expect(await text(socket)).toMatch(/^HTTP\/1.1 404 .*"code":"not-found"/s);
     stop.abort();
     await ended;
   });

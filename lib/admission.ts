@@ -62,11 +62,13 @@ export function guardRoute(route: RouteOptions, guard: Guard): void {
   // Made per route: looking a route's options up for each request costs more than the checks.
   const { consumes } = route.schema ?? {};
   const kind = route.config?.access;
+  const speaksWebSocket = Boolean(route.websocket || route.wsHandler);
   const { localOnly, room } = guard;
   const onRequest = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void => {
     const found = guard.authenticate(request);
     const refused =
       crowding(request) ??
+      (speaksWebSocket ? null : upgrading(request)) ??
       refusal(request, found, { kind, localOnly, draining: guard.state.draining, consumes }) ??
       (consumes && !room.has(declaredBytes(request)) ? noRoom(room) : null);
     if (refused) return void sendProblem(reply, refused, 1, guard.state.draining);
@@ -95,6 +97,12 @@ function crowding({ raw: { socket } }: FastifyRequest): Problem | null {
   if (requests <= PIPELINED_MAX) return null;
   const detail = `This connection has ${PIPELINED_MAX} requests under way: read their answers first, or open another.`;
   return problem("overloaded", detail, { stored: "no" });
+}
+
+/** Left to the library, the socket would be opened, and closed without a word. */
+function upgrading({ raw, url }: FastifyRequest): Problem | null {
+  if (!(raw as { upgrade?: boolean | null }).upgrade) return null;
+  return problem("not-found", `${url.split("?")[0]} speaks no WebSocket: connect to /api/v1/events/live.`);
 }
 
 const nameOf = ({ method, url }: RouteOptions): string => `${[method].flat().join(" ")} ${url}`;

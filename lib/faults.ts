@@ -1,6 +1,7 @@
 /** Every way in which a request can fail → one problem. The only place that knows the server library's error codes. */
 import { type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Log } from "./log.ts";
 import { type Problem, type ProblemCode, ProblemError, problem } from "./problem.ts";
@@ -48,10 +49,14 @@ export function clientErrorHandler(error: Error & { code?: string }, socket: Soc
   const { _httpMessage: due } = socket as { _httpMessage?: ServerResponse | null };
   const another = due ? due.req.complete || due.headersSent : false;
   if (error.code === "ECONNRESET" || !socket.writable || another) return void socket.destroy(error);
-  const sent = brokenRequest(error.code);
+  refuseOnSocket(socket, brokenRequest(error.code));
+}
+
+/** An answer where no route can give one. The connection closes. @param headers whole lines */
+export function refuseOnSocket(socket: Duplex, sent: Problem, headers = ""): void {
   const body = JSON.stringify(sent);
   socket.end(
-    `HTTP/1.1 ${sent.status} ${STATUS_CODES[sent.status]}\r\ncontent-type: ${PROBLEM_TYPE}\r\n` +
+    `HTTP/1.1 ${sent.status} ${STATUS_CODES[sent.status]}\r\ncontent-type: ${PROBLEM_TYPE}\r\n${headers}` +
       `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
 }

@@ -1,9 +1,11 @@
 /** Routes ↔ status codes of query. */
+import type { Duplex } from "node:stream";
 import websocket, { type WebSocket } from "@fastify/websocket";
 import { Type } from "typebox";
 import { demand } from "#lib/access.ts";
 import type { Clock } from "#lib/clock.ts";
 import { BEGINNING } from "#lib/cursor.ts";
+import { refuseOnSocket } from "#lib/faults.ts";
 import type { Server } from "#lib/http.ts";
 import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
@@ -103,6 +105,10 @@ async function registerLive(server: Server, { query, log, clock, metrics }: Quer
       });
     },
   });
+  const told = "sec-websocket-version: 13\r\n";
+  server.websocketServer.on("wsClientError", ({ message }: Error, socket: Duplex) =>
+    refuseOnSocket(socket, problem("malformed-request", `${message}: connect with a WebSocket client.`), told),
+  );
   server.route({
     method: "GET",
     url: "/api/v1/events/live",

@@ -1,0 +1,77 @@
+import { once } from "node:events";
+import { type AddressInfo, connect } from "node:net";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock as clock } from "#lib/clock.ts";
+import { readSettings } from "#lib/config.ts";
+import { createServer, type Server } from "#lib/http.ts";
+import { createMetrics } from "#lib/metrics.ts";
+import { querySettings } from "../../../apps/query/config.ts";
+import { Query } from "../../../apps/query/query.ts";
+import { registerQuery } from "../../../apps/query/server.ts";
+import { registerConsole } from "../../../apps/web/console.ts";
+import { silentLog as log } from "../../support/records.ts";
+
+/** A node that has not reached the log yet, with the console page. */
+let server: Server;
+let port: number;
+beforeAll(async () => {
+  const metrics = createMetrics();
+  const settings = readSettings(querySettings, {
+    KAFKA_BROKERS: "127.0.0.1:1",
+    DATABASE_URL: "postgres://127.0.0.1:1/a",
+  });
+  const query = new Query(settings, { log, clock, metrics });
+  server = await createServer({ log, metrics, access: null, ready: () => query.ready(), title: "T" });
+  await registerQuery(server, { query, log, clock, metrics });
+  registerConsole(server);
+  await server.listen({ host: "127.0.0.1", port: 0 });
+  port = (server.server.address() as AddressInfo).port;
+});
+afterAll(() => server.close());
+
+const KEY = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+const VERSION = "sec-websocket-version: 13";
+
+/** What a request to open a WebSocket is answered, once the connection is closed. */
+async function upgrade(path: string, ...lines: string[]): Promise<string> {
+  const socket = connect(port, "127.0.0.1");
+  await once(socket, "connect");
+  const head = [
+    `GET ${path} HTTP/1.1`,
+    `host: 127.0.0.1:${port}`,
+    "connection: Upgrade",
+    "upgrade: websocket",
+    ...lines,
+  ];
+  socket.write(`${head.join("\r\n")}\r\n\r\n`);
+  return text(socket);
+}
+
+describe("a WebSocket", () => {
+  test.each(["/", "/api/v1/events?clientId=1", "/healthz", "/openapi.json", "/nope"])(
+    "is not opened at %s, which is told with 404",
+    async (path) => {
+      const answer = await upgrade(path, KEY, VERSION);
+      expect(answer).toMatch(/^HTTP\/1.1 404 .*content-type: application\/problem\+json.*"code":"not-found"/is);
+    },
+  );
+
+  test.each([
+    ["no key", [VERSION]],
+    ["a wrong key", ["sec-websocket-key: short", VERSION]],
+    ["no version", [KEY]],
+    ["a version that nobody speaks", [KEY, "sec-websocket-version: 99"]],
+  ])("with %s gets a problem and the version that is spoken", async (_what, lines) => {
+    const answer = await upgrade("/api/v1/events/live?clientId=1", ...lines);
+    expect(answer).toMatch(/^HTTP\/1.1 400 .*content-type: application\/problem\+json.*sec-websocket-version: 13\r/is);
+    expect(JSON.parse(answer.split("\r\n\r\n")[1] ?? "")).toMatchObject({ status: 400, code: "malformed-request" });
+  });
+
+  test("is opened at the live address, for wrong parameters too: they are told in it", async () => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/api/v1/events/live?clientId=%FF`);
+    const [{ data }] = (await once(socket, "message")) as [MessageEvent];
+    expect(JSON.parse(String(data))).toMatchObject({ type: "problem", problem: { code: "invalid-parameter" } });
+    expect(((await once(socket, "close")) as [CloseEvent])[0].code).toBe(4400);
+  });
+});

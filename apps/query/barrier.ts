@@ -17,6 +17,24 @@ type Outcome = { readonly marks: Marks } | { readonly error: unknown };
 /** After a failed round (a leader is being chosen, a broker is away) the next one waits this long. */
 const RETRY_MS = 50;
 
+/** Silent for so long, the log counts as away. A caller who gives it less time has proved nothing. */
+const SILENT_MS = 1_000;
+const LATE = "the log did not answer in time";
+
+/** How far the log reaches could not be learnt. */
+export class NoMark extends LogError {
+  /** `behind`: only the caller's little time was over. */
+  readonly code: "log-unreachable" | "behind";
+
+  constructor(cause: unknown, waitedMs: number) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    const hasty = why === LATE && waitedMs < SILENT_MS;
+    const more = hasty ? `, which was ${Math.round(waitedMs)} ms: allow more by timeoutMs` : "";
+    super("retriable", `the log did not tell how far it reaches: ${why}${more}`, { cause });
+    this.code = hasty ? "behind" : "log-unreachable";
+  }
+}
+
 export class Barrier {
   readonly #ask: AskHighWatermarks;
   readonly #clock: Clock;
@@ -31,16 +49,17 @@ export class Barrier {
   /**
    * The partition's high watermark at some moment after this call.
    * @param untilMs on the clock's `elapsed`; rounds are repeated until then
-   * @throws LogError when no round succeeded in time
+   * @throws NoMark when no round succeeded in time
    */
   async mark(partition: number, untilMs: number): Promise<bigint> {
+    const begunMs = this.#clock.elapsed();
     for (;;) {
       const outcome = await this.#round(untilMs);
       const mark = "marks" in outcome ? outcome.marks.get(partition) : undefined;
       if (mark !== undefined) return mark;
       const leftMs = untilMs - this.#clock.elapsed();
       const cause = "error" in outcome ? outcome.error : new Error(`partition ${partition} was not in the answer`);
-      if (leftMs <= RETRY_MS || !isRetriable(cause)) throw unreachable(cause);
+      if (leftMs <= RETRY_MS || !isRetriable(cause)) throw new NoMark(cause, this.#clock.elapsed() - begunMs);
       await this.#clock.sleep(RETRY_MS);
     }
   }
@@ -53,7 +72,7 @@ export class Barrier {
         this.#waiting.delete(settle);
         resolve(outcome);
       };
-      const late = (): void => settle({ error: new LogError("retriable", "the log did not answer in time") });
+      const late = (): void => settle({ error: new LogError("retriable", LATE) });
       const cancel = this.#clock.after(Math.max(0, untilMs - this.#clock.elapsed()), late);
       this.#waiting.add(settle);
       this.#start();
@@ -82,8 +101,3 @@ export class Barrier {
 }
 
 const isRetriable = (error: unknown): boolean => !(error instanceof LogError) || error.kind === "retriable";
-
-function unreachable(cause: unknown): LogError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new LogError("retriable", `the log did not tell how far it reaches: ${why}`, { cause });
-}

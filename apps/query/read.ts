@@ -13,7 +13,7 @@ import type { Clock } from "#lib/clock.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
-import type { Barrier } from "./barrier.ts";
+import type { Barrier, NoMark } from "./barrier.ts";
 import type { Checkpoints } from "./checkpoints.ts";
 import { assemble, endOf, type Merged, type Selection, type Source, tailSource, taken } from "./merge.ts";
 import type { Pin } from "./partition-tail.ts";
@@ -94,7 +94,7 @@ export class Reader {
 
   /**
    * How far this node must have read before it may answer; 0n: as far as it has.
-   * @throws ProblemError log-unreachable
+   * @throws ProblemError log-unreachable, or behind when it was given too little time to tell
    */
   async mark(
     order: ClientOrder,
@@ -107,7 +107,7 @@ export class Reader {
       return await this.#parts.barrier.mark(order.partition, untilMs);
     } catch (cause) {
       const detail = `${(cause as Error).message}. Try again, or ask with consistency=known or view=saved.`;
-      throw new ProblemError(problem("log-unreachable", detail), { cause });
+      throw new ProblemError(problem((cause as NoMark).code, detail), { cause });
     }
   }
 

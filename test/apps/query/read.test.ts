@@ -26,6 +26,7 @@ class Node {
   beforeSnapshot: () => void = () => undefined;
   storeError: Error | null = null;
   logError: Error | null = null;
+  logSilent = false;
   snapshots = 0;
 
   constructor(model: Model) {
@@ -59,6 +60,7 @@ class Node {
     });
     const ask = async (): Promise<Map<number, bigint>> => {
       if (this.logError) throw this.logError;
+      if (this.logSilent) await new Promise(() => undefined);
       return new Map([[0, this.model.nextOffset]]);
     };
     const barrier = new Barrier(ask, this.clock);
@@ -292,6 +294,26 @@ test("a log that does not answer is 503 for latest, and nothing for known, saved
   await settle();
   cut.clock.advance(1_000);
   expect(await codeOf(waits)).toBe("behind");
+});
+
+test("a log that is silent for a second counts as away; to a reader who gives it less, this node is merely behind", async () => {
+  const silent = node();
+  silent.logSilent = true;
+  const problemOf = async (timeoutMs: number): Promise<unknown> => {
+    const read = silent.read("a", { timeoutMs }).then(
+      () => null,
+      (error: ProblemError) => error.problem,
+    );
+    await settle();
+    silent.clock.advance(timeoutMs);
+    return read;
+  };
+  expect(await problemOf(1)).toMatchObject({
+    code: "behind",
+    detail: expect.stringContaining("did not answer in time, which was 1 ms: allow more by timeoutMs"),
+  });
+  expect(await problemOf(999)).toMatchObject({ code: "behind" });
+  expect(await problemOf(1_000)).toMatchObject({ code: "log-unreachable" });
 });
 
 test("with the database away, pages that need no saved rows are served, others are 503 at once", async () => {

@@ -39,10 +39,16 @@ const ANSWERS: Readonly<Record<string, string>> = {
   default: "Any other problem.",
 };
 
+const RETRY_AFTER = { "Retry-After": Type.Integer({ description: "Seconds to wait before trying again." }) };
+
 const problemAnswers = Object.fromEntries(
   Object.entries(ANSWERS).map(([status, description]) => [
     status,
-    { description, content: { [PROBLEM_TYPE]: { schema: Type.Ref("Problem#") } } },
+    {
+      description,
+      content: { [PROBLEM_TYPE]: { schema: Type.Ref("Problem#") } },
+      ...(status === "503" && { headers: RETRY_AFTER }),
+    },
   ]),
 );
 

@@ -24,7 +24,15 @@ const Shown = Type.Object({
   data: Type.Optional(Type.Unknown()),
   cursor: Type.String(),
 });
-const PageAnswer = Type.Object({ events: Type.Array(Shown), next: Type.String(), hasMore: Type.Boolean() });
+/** Printed by `answers.ts`, as bytes; `headers` are for the document. */
+const PageAnswer = Type.Unsafe<Buffer>({
+  ...Type.Object({ events: Type.Array(Shown), next: Type.String(), hasMore: Type.Boolean() }),
+  headers: {
+    "Spillway-Saved-Through": Type.String({
+      description: "Cursor up to which this client's events are saved; 0 when nothing is.",
+    }),
+  },
+});
 const LagAnswer = Type.Object({
   lagRecords: Type.Integer(),
   partitions: Type.Array(
@@ -69,7 +77,7 @@ function registerPages(server: Server, { query, clock }: QueryParts): void {
           "Spillway-Saved-Through tells up to which cursor events are saved; the body is the same either way. " +
           "A page may hold fewer events than the limit while hasMore is true: go on from next.",
         querystring: PageParameters,
-        response: { 200: Type.Unsafe<Buffer>(PageAnswer) },
+        response: { 200: PageAnswer },
       },
     },
     async (request, reply) => {

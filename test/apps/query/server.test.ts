@@ -75,3 +75,21 @@ describe("a WebSocket", () => {
     expect(((await once(socket, "close")) as [CloseEvent])[0].code).toBe(4400);
   });
 });
+
+test("the document names the headers of a page and of a 503", async () => {
+  type Responses = Record<string, { headers?: Record<string, unknown>; content?: Record<string, { schema: object }> }>;
+  const { paths } = (await server.inject("/openapi.json")).json() as {
+    paths: Record<string, { get?: { responses: Responses } }>;
+  };
+  const { responses } = paths["/api/v1/events"]?.get ?? { responses: {} };
+  expect(responses["200"]?.headers).toEqual({
+    "Spillway-Saved-Through": { description: expect.stringContaining("saved"), schema: { type: "string" } },
+  });
+  expect(responses["200"]?.content?.["application/json"]?.schema).toMatchObject({
+    required: ["events", "next", "hasMore"],
+  });
+  expect(responses["200"]?.content?.["application/json"]?.schema).not.toHaveProperty("headers");
+  expect(responses["503"]?.headers).toEqual({
+    "Retry-After": { description: expect.stringContaining("Seconds"), schema: { type: "integer" } },
+  });
+});

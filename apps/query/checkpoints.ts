@@ -3,6 +3,7 @@
  * short while nobody reads; it also finds out that a lost database is back, so that reads need not try.
  */
 import type { Clock } from "#lib/clock.ts";
+import { isBroken } from "#lib/continuity.ts";
 import type { Log } from "#lib/log.ts";
 import { isWrongStore } from "#lib/postgres/identity.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
@@ -47,7 +48,7 @@ export class Checkpoints {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #known = new Map<number, bigint>();
-  /** Brings the tables up to date, once, when the database is reached for the first time. */
+  /** Brings the tables up to date, once, when the database is reached for the first time; null: they are. */
   #prepare: (() => Promise<unknown>) | null;
   #awaySinceMs: number | null = null;
 
@@ -59,7 +60,7 @@ export class Checkpoints {
     log: Log;
     clock: Clock;
     known: ReadonlyMap<number, bigint>;
-    prepare: () => Promise<unknown>;
+    prepare: (() => Promise<unknown>) | null;
   }) {
     this.#prepare = given.prepare;
     this.#epoch = given.epoch;
@@ -112,7 +113,7 @@ export class Checkpoints {
       for (const [partition, startBefore] of starts) this.observe(partition, found.get(partition) ?? null, startBefore);
       return true;
     } catch (error) {
-      if (isWrongStore(error)) throw error;
+      if (isWrongStore(error) || isBroken(error)) throw error;
       this.#lost(error);
       return false;
     }

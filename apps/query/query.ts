@@ -1,6 +1,7 @@
 /** The role: reads the log's unsaved part, knows the checkpoints, answers pages, feeds followers, tells whether it can. */
 import type { Settings } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
+import { isBroken } from "#lib/continuity.ts";
 import type { Control } from "#lib/control.ts";
 import { RecordDecoder } from "#lib/decode.ts";
 import type { Metrics } from "#lib/metrics.ts";
@@ -15,6 +16,7 @@ import type { querySettings } from "./config.ts";
 import { Followers } from "./followers.ts";
 import { ClientOrder, type Epochs, type Place } from "./places.ts";
 import { type Page, type PageQuery, Reader } from "./read.ts";
+import { SameLog } from "./same-log.ts";
 import { startOffsets } from "./start-offsets.ts";
 import { Store } from "./store.ts";
 import { type LiveParts, type Outlet, Subscription } from "./subscription.ts";
@@ -33,6 +35,12 @@ interface Running {
   readonly checkpoints: Checkpoints;
   readonly followers: Followers;
   readonly live: LiveParts;
+}
+
+/** Checkpoints, and what is still to be done when the database is reached: null: it was. */
+interface Known {
+  readonly known: ReadonlyMap<number, bigint>;
+  readonly prepare: (() => Promise<void>) | null;
 }
 
 /** How far one partition is saved. */
@@ -162,21 +170,27 @@ export class Query implements Task {
 
   async #follow(connected: ConnectedLog, signal: AbortSignal): Promise<void> {
     const { log, clock, metrics } = this.#surroundings;
-    const { identity, control, kafka } = connected;
+    const { identity, control, kafka, admin } = connected;
     const reader = await kafka.partitionReader();
     try {
       const { lookUps, pages } = this.#store;
-      const known = await this.#knownCheckpoints(connected);
+      const sameLog = new SameLog({ topic: identity.topic, admin, openReader: () => kafka.partitionReader() });
+      const open = (): Promise<void> => this.#store.open(identity, control.identities(), sameLog);
+      const { known, prepare } = await this.#knownCheckpoints(connected, open);
       const starts = await startOffsets(connected, known, this.#surroundings, signal);
       const decoder = new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint));
       const bytesMax = this.#settings.SPILLWAY_TAIL_BYTES;
       const tail = new Tail({ bytesMax, log, clock, metrics }, starts);
       const { epoch, partitions } = identity;
-      const prepare = (): Promise<void> => this.#store.open(control.identities());
       const checkpoints = new Checkpoints({ epoch, partitions, rows: lookUps, tail, log, clock, known, prepare });
       const refresh = (): Promise<boolean> => checkpoints.refresh();
-      const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, log, clock });
-      const barrier = new Barrier(() => reader.highWatermarks(identity.topic, tail.partitions), clock);
+      const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, sameLog, log, clock });
+      const ask = async (): Promise<ReadonlyMap<number, bigint>> => {
+        const marks = await reader.highWatermarks(identity.topic, tail.partitions);
+        tailReader.requireProved();
+        return marks;
+      };
+      const barrier = new Barrier(ask, clock);
       const verdicts = new Verdicts({
         epoch,
         partitionOf: (clientId) => partitionOf(Buffer.from(clientId), partitions),
@@ -198,12 +212,11 @@ export class Query implements Task {
   }
 
   /** The database's word; without it the control topic's, which may be old and then only makes the tail longer. */
-  async #knownCheckpoints({ identity, control }: ConnectedLog): Promise<ReadonlyMap<number, bigint>> {
-    const store = this.#store;
+  async #knownCheckpoints({ identity, control }: ConnectedLog, open: () => Promise<void>): Promise<Known> {
     try {
-      return await askCheckpoints(store.lookUps, identity.epoch, () => store.open(control.identities()));
+      return { known: await askCheckpoints(this.#store.lookUps, identity.epoch, open), prepare: null };
     } catch (error) {
-      if (isWrongStore(error)) throw error;
+      if (isWrongStore(error) || isBroken(error)) throw error;
       this.#surroundings.log.warn("database not reached yet", { error: (error as Error).message });
     }
     const published = new Map<number, bigint>();
@@ -211,7 +224,7 @@ export class Query implements Task {
       const checkpoint = control.checkpoint(identity.epoch, partition);
       if (checkpoint !== undefined) published.set(partition, checkpoint.nextOffset);
     }
-    return published;
+    return { known: published, prepare: open };
   }
 
   #ensure(): Running {

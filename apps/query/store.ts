@@ -6,10 +6,12 @@
 import type { Clock } from "#lib/clock.ts";
 import type { LogIdentity } from "#lib/control.ts";
 import type { Log } from "#lib/log.ts";
+import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import { verifyIdentity } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
 import { Rows } from "./rows.ts";
+import type { SameLog } from "./same-log.ts";
 
 export interface StoreParts {
   readonly url: string;
@@ -39,12 +41,13 @@ export class Store {
   }
 
   /**
-   * Brings the tables up to date, and makes sure that they belong to this log.
-   * @throws StoreBelongsElsewhere, StoreNotUnicode; what the database gives
+   * Brings the tables up to date, and makes sure that they belong to this log, and this log to them.
+   * @throws StoreBelongsElsewhere, StoreNotUnicode, OffsetOutOfRange, ContinuityBroken; what database and log give
    */
-  async open(identities: readonly LogIdentity[]): Promise<void> {
+  async open({ epoch, partitions }: LogIdentity, identities: readonly LogIdentity[], sameLog: SameLog): Promise<void> {
     await migrate(this.#pagePool);
     await verifyIdentity(this.#pagePool, identities);
+    await sameLog.proveSaved(await readCheckpoints(this.#pagePool, epoch, [...Array(partitions).keys()]));
   }
 
   /** Waits for what is under way, then cuts it. */

@@ -8,6 +8,7 @@ import { type FetchedRecords, LogError, OffsetOutOfRange, type PartitionReader }
 import type { Log } from "#lib/log.ts";
 import { type Reason, reasons } from "#lib/operator.ts";
 import type { NewTailEvent } from "./partition-tail.ts";
+import type { SameLog } from "./same-log.ts";
 import type { Tail } from "./tail.ts";
 
 export interface TailReaderParts {
@@ -17,6 +18,7 @@ export interface TailReaderParts {
   readonly tail: Tail;
   /** Asks the database for the checkpoints and lets the tail know them; true when it answered. */
   refresh(): Promise<boolean>;
+  readonly sameLog: Pick<SameLog, "met" | "proveRead">;
   readonly log: Log;
   readonly clock: Clock;
 }
@@ -30,6 +32,11 @@ const SLICE_RECORDS = 1_000;
 const FULL_MS = 50;
 const BACKOFF_MS_MIN = 100;
 const BACKOFF_MS_MAX = 5_000;
+/**
+ * After a failure, or so long without an answer (the tail was full, the process frozen), the topic may have been made anew
+ * unseen: it is proved to be the one that was read before anything more is taken from it.
+ */
+const UNSEEN_MS_MAX = 5_000;
 const SILENT = "log: it does not answer";
 
 export class TailReader {
@@ -38,10 +45,13 @@ export class TailReader {
   #missing = SILENT;
   #missingSinceMs: number | null;
   #backoffMs = BACKOFF_MS_MIN;
+  /** When the log last answered, on the clock's `elapsed`; null: it failed since. */
+  #answeredMs: number | null;
 
   constructor(parts: TailReaderParts) {
     this.#parts = parts;
     this.#missingSinceMs = parts.clock.now();
+    this.#answeredMs = parts.clock.elapsed();
   }
 
   /** Why the log is not read; none while it is. */
@@ -49,7 +59,16 @@ export class TailReader {
     return reasons(this.#missing, this.#missingSinceMs);
   }
 
-  /** Reads until `signal` aborts; an unreachable log is waited for. @throws OffsetOutOfRange when unsaved records are gone */
+  /** @throws LogError while nobody knows whether the log is the one that was read: what it says of itself does not count */
+  requireProved(): void {
+    if (this.#answeredMs === null)
+      throw new LogError("retriable", "after a failure it is not known yet whether it is the one that was read");
+  }
+
+  /**
+   * Reads until `signal` aborts; an unreachable log is waited for.
+   * @throws OffsetOutOfRange when unsaved records are gone; ContinuityBroken when it is another log
+   */
   async run(signal: AbortSignal): Promise<void> {
     const { tail, clock } = this.#parts;
     while (!signal.aborted) {
@@ -61,6 +80,7 @@ export class TailReader {
   async #round(signal: AbortSignal): Promise<void> {
     const { tail, log, identity } = this.#parts;
     try {
+      if (this.#unseen()) await this.#prove();
       await this.#fetch(signal);
       if (this.#missingSinceMs !== null) log.info("log reached", { topic: identity.topic });
       this.#missingSinceMs = null;
@@ -71,6 +91,21 @@ export class TailReader {
       else await this.#backOff(SILENT, error.message, signal);
     }
     tail.measure();
+  }
+
+  #unseen(): boolean {
+    return this.#answeredMs === null || this.#parts.clock.elapsed() - this.#answeredMs >= UNSEEN_MS_MAX;
+  }
+
+  async #prove(): Promise<void> {
+    this.#answeredMs = null;
+    await this.#parts.sameLog.proveRead(this.#next());
+  }
+
+  /** Where each partition goes on. */
+  #next(): Map<number, bigint> {
+    const { tail } = this.#parts;
+    return new Map(tail.partitions.map((partition) => [partition, tail.partition(partition).next]));
   }
 
   async #backOff(missing: string, error: string, signal: AbortSignal): Promise<void> {
@@ -85,17 +120,22 @@ export class TailReader {
   }
 
   async #fetch(signal: AbortSignal): Promise<void> {
-    const { reader, identity, tail } = this.#parts;
-    const offsets = new Map(tail.partitions.map((partition) => [partition, tail.partition(partition).next]));
+    const { reader, identity, clock } = this.#parts;
+    const offsets = this.#next();
     const request = { topic: identity.topic, offsets, maxWaitMs: POLL_MS, maxBytes: FETCH_BYTES };
-    for (const fetched of await reader.fetch(request)) {
+    const answer = await reader.fetch(request).catch((error: unknown) => {
+      this.#answeredMs = null;
+      throw error;
+    });
+    this.#answeredMs = clock.elapsed();
+    for (const fetched of answer) {
       if (signal.aborted) return;
       await this.#take(fetched, offsets.get(fetched.partition) ?? 0n);
     }
   }
 
   async #take(fetched: FetchedRecords, asked: bigint): Promise<void> {
-    const { clock, tail } = this.#parts;
+    const { clock, tail, sameLog } = this.#parts;
     const { partition, records, nextOffset } = fetched;
     tail.told(partition, fetched);
     let from = asked;
@@ -107,6 +147,8 @@ export class TailReader {
       if (at + SLICE_RECORDS < records.length) await clock.sleep(0);
     }
     tail.take(partition, from, [], nextOffset);
+    const last = records.at(-1);
+    if (last) sameLog.met(partition, last);
   }
 
   /** Records that are no events are passed over, as the sink does with them. */

@@ -3,19 +3,14 @@
  * Revoked or lost: the lane closes, since the checkpoint refuses whoever is late. The broker's offsets are never asked.
  */
 import type { Clock } from "#lib/clock.ts";
+import { type Checkpoint, isBroken, prove } from "#lib/continuity.ts";
 import type { LogIdentity } from "#lib/control.ts";
-import {
-  type GroupHandlers,
-  type LogAdmin,
-  LogError,
-  OffsetOutOfRange,
-  type PartitionReader,
-} from "#lib/kafka/ports.ts";
+import { type GroupHandlers, type LogAdmin, LogError, type PartitionReader } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
+import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
-import { recordHash } from "./batch.ts";
-import { beginCheckpoints, type Checkpoint, readCheckpoints } from "./checkpoint.ts";
+import { beginCheckpoints } from "./checkpoint.ts";
 import { Circuit } from "./circuit.ts";
 import type { Lanes } from "./lanes.ts";
 
@@ -31,24 +26,6 @@ export interface AssignParts {
   /** Called with the checkpoints found at each assignment. */
   readonly started: (nextOffsets: ReadonlyMap<number, bigint>) => void;
 }
-
-/** The log does not hold what the checkpoint covers: it is another log than the one that was saved. */
-class ContinuityBroken extends Error {
-  constructor(topic: string, partition: number, offset: bigint) {
-    super(
-      `${topic}/${partition}: the record at offset ${offset} is not the one that was saved. The topic was recreated, or this ` +
-        "database belongs to another log. Point the sink at the right topic or database, or adopt the new log as another epoch.",
-    );
-    this.name = "ContinuityBroken";
-  }
-}
-
-/** No wait can mend these: going on would lose records without a word. */
-export const isFinal = (error: unknown): boolean =>
-  error instanceof OffsetOutOfRange || error instanceof ContinuityBroken;
-
-const FETCH_BYTES_MAX = 2 * 1024 * 1024;
-const FETCH_WAIT_MS = 5_000;
 
 /** The handlers that the group reader calls, and what else an assignment is asked for. */
 export interface Assignments extends GroupHandlers {
@@ -96,7 +73,7 @@ async function findStarts(
     try {
       return await readStarts(parts, partitions);
     } catch (error) {
-      if (isFinal(error)) throw error;
+      if (isBroken(error)) throw error;
       const message = (error as Error).message;
       const errorClass = error instanceof LogError ? "down" : classify(error);
       const waitMs = circuit.failed(errorClass, message, parts.clock);
@@ -109,7 +86,7 @@ async function findStarts(
 
 async function readStarts(parts: AssignParts, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
   const checkpoints = await checkpointsOf(parts, partitions);
-  await verify(parts, checkpoints);
+  await prove({ ...parts, topic: parts.identity.topic }, checkpoints);
   return new Map([...checkpoints].map(([partition, { nextOffset }]) => [partition, nextOffset]));
 }
 
@@ -129,40 +106,4 @@ async function checkpointsOf(
       log.warn("a new checkpoint begins above zero: what lay below is no longer in the log", { partition, low });
   await beginCheckpoints(pool, epoch, starts);
   return readCheckpoints(pool, epoch, partitions);
-}
-
-/** The log must hold what follows each checkpoint, and the last record that it covers, unless that was trimmed. */
-async function verify(
-  { identity: { topic }, admin, openReader }: AssignParts,
-  checkpoints: ReadonlyMap<number, Checkpoint>,
-): Promise<void> {
-  const ranges = await admin.offsets(topic);
-  const reader = await openReader();
-  try {
-    for (const [partition, { nextOffset, last }] of checkpoints) {
-      const range = ranges.get(partition);
-      if (range === undefined) throw new LogError("retriable", `${topic}/${partition} has no offsets yet`);
-      if (nextOffset < range.low || nextOffset > range.high)
-        throw new OffsetOutOfRange(topic, partition, nextOffset, range);
-      if (last !== null && last.offset >= range.low) await requireSame(reader, topic, partition, last);
-    }
-  } finally {
-    await reader.close();
-  }
-}
-
-type Last = NonNullable<Checkpoint["last"]>;
-
-async function requireSame(reader: PartitionReader, topic: string, partition: number, last: Last): Promise<void> {
-  const offsets = new Map([[partition, last.offset]]);
-  const request = { topic, offsets, maxWaitMs: FETCH_WAIT_MS, maxBytes: FETCH_BYTES_MAX };
-  const [fetched] = await reader.fetch(request).catch((error: unknown) => {
-    if (!(error instanceof OffsetOutOfRange)) throw error;
-    throw new LogError("retriable", "the log was trimmed meanwhile", { cause: error });
-  });
-  if (fetched === undefined || fetched.nextOffset <= last.offset)
-    throw new LogError("retriable", `${topic}/${partition}: nothing was read at offset ${last.offset}`);
-  const [record] = fetched.records;
-  if (record?.offset !== last.offset || !recordHash(record).equals(last.hash))
-    throw new ContinuityBroken(topic, partition, last.offset);
 }

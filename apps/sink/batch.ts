@@ -1,5 +1,4 @@
 /** Records taken from lanes → one batch: decoded, judged, and printed for COPY while the batch before it is being saved. */
-import { createHash } from "node:crypto";
 import type { Decoded, RecordDecoder } from "#lib/decode.ts";
 import { type Event, timeText } from "#lib/event.ts";
 import type { LogRecord } from "#lib/kafka/ports.ts";
@@ -95,12 +94,3 @@ const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "\t": "\\t", "
 /** Text for COPY: backslash, tab and line ends are written as escapes. Most text has none. */
 const escaped = (text: string): string =>
   SPECIAL.test(text) ? text.replace(/[\\\t\n\r]/g, (character) => ESCAPES[character] ?? character) : text;
-
-/** Of a record as the log holds it: the checkpoint keeps it of the last record that it covers (continuity). */
-export function recordHash(record: LogRecord): Buffer {
-  const hash = createHash("sha256");
-  hash.update(`${record.key?.length ?? -1}/${record.value?.length ?? -1}/`);
-  if (record.key) hash.update(record.key);
-  if (record.value) hash.update(record.value);
-  return hash.digest();
-}

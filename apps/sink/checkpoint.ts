@@ -1,39 +1,9 @@
-/** SQL of the checkpoint: read, begin, move by compare-and-set, mark. */
+/** SQL of the checkpoint: begin, move by compare-and-set, mark. */
+import { recordHash } from "#lib/continuity.ts";
 import type { Pool, Transaction } from "#lib/postgres/pool.ts";
-import { recordHash } from "./batch.ts";
 import type { Taken } from "./lane.ts";
 
-/** A partition's checkpoint. Offsets below `nextOffset` are saved. */
-export interface Checkpoint {
-  readonly nextOffset: bigint;
-  /** The last record it covers, if it ever covered one. */
-  readonly last: { readonly offset: bigint; readonly hash: Buffer } | null;
-}
-
 const QUERY_TIMEOUT_MS = 10_000;
-
-/** Those that exist. @throws what the database gives */
-export async function readCheckpoints(
-  pool: Pool,
-  epoch: number,
-  partitions: readonly number[],
-): Promise<Map<number, Checkpoint>> {
-  const rows = await pool.query<{ partition: number; next: string; last: string | null; hash: Buffer | null }>(
-    `SELECT partition, next_offset::text AS next, last_offset::text AS last, last_hash AS hash
-       FROM spillway.checkpoint WHERE log_epoch = $1 AND partition = ANY ($2::int[])`,
-    [epoch, partitions],
-    QUERY_TIMEOUT_MS,
-  );
-  return new Map(
-    rows.map(({ partition, next, last, hash }) => [
-      partition,
-      {
-        nextOffset: BigInt(next),
-        last: last === null || hash === null ? null : { offset: BigInt(last), hash },
-      },
-    ]),
-  );
-}
 
 /** Begins partitions that have no checkpoint yet; whoever comes second changes nothing. @throws what the database gives */
 export async function beginCheckpoints(pool: Pool, epoch: number, starts: ReadonlyMap<number, bigint>): Promise<void> {

@@ -3,16 +3,17 @@
  * up on the store: what failed is tried again, by class of error, until it is saved or somebody else has saved it.
  */
 import type { Clock } from "#lib/clock.ts";
+import { isBroken } from "#lib/continuity.ts";
 import type { RecordDecoder } from "#lib/decode.ts";
 import { LogError } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
+import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
-import { isFinal } from "./assign.ts";
 import { type Batch, prepare, type Slice } from "./batch.ts";
 import { StoreRefusesAll } from "./bisect.ts";
-import { endFrozenOwners, markCheckpoints, readCheckpoints } from "./checkpoint.ts";
+import { endFrozenOwners, markCheckpoints } from "./checkpoint.ts";
 import type { Circuit } from "./circuit.ts";
 import type { Controller } from "./controller.ts";
 import type { Taken } from "./lane.ts";
@@ -119,7 +120,7 @@ export class Writer {
       else this.#written(slices, written, clock.elapsed() - begun);
       return written.kind === "fenced" ? way : null;
     } catch (error) {
-      if (isFinal(error)) throw error;
+      if (isBroken(error)) throw error;
       const errorClass = classify(error);
       if (errorClass === "duplicate" && way === "copy") return "stage";
       if (errorClass === "data" && way !== "bisect") return "bisect";
@@ -188,7 +189,7 @@ export class Writer {
       );
       if (elsewhere.length > 0) await this.#sendBack(elsewhere.map(([{ partition }]) => partition));
     } catch (error) {
-      if (isFinal(error)) throw error;
+      if (isBroken(error)) throw error;
       log.warn("checkpoints not looked at", { error: (error as Error).message });
     }
   }

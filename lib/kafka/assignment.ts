@@ -17,6 +17,8 @@ export interface AssignmentOptions {
   readonly handlers: GroupHandlers;
   readonly clock: Clock;
   readonly onFailure: (error: unknown) => void;
+  /** kafkajs came with something else than what is next: the owner must look again where to start. */
+  readonly onDoubt: () => void;
 }
 
 export class Assignment {
@@ -24,7 +26,8 @@ export class Assignment {
   readonly #ended = new AbortController();
   /**
    * What each partition is to deliver next, once its start is known. kafkajs can come with something else: after a reset it
-   * makes by itself, or with the answer to a fetch that an earlier leader got. Such a batch is dropped.
+   * makes by itself, or with the answer to a fetch that an earlier leader got. Such a batch is dropped, and the owner is
+   * asked anew: a topic that was deleted and made anew shows itself by nothing else, once it has grown as far again.
    */
   readonly #next = new Map<number, bigint>();
   /** By the owner; forgotten at each join, unlike kafkajs' own. */
@@ -80,7 +83,7 @@ export class Assignment {
     const next = this.#next.get(partition);
     if (!this.#open || next === undefined || this.#ended.signal.aborted || this.#paused.has(partition)) return;
     if (BigInt(batch.fetchedOffset) !== next) {
-      this.#seekAndCheck(partition, next);
+      this.#options.onDoubt();
       return;
     }
     const nextOffset = BigInt(batch.lastOffset()) + 1n;

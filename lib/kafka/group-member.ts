@@ -139,6 +139,7 @@ export class Member {
       handlers: this.#handlers,
       clock: this.#clock,
       onFailure: (error) => this.#finish({ kind: "failed", error }),
+      onDoubt: () => this.#join(partitions),
     });
     this.#assignment = assignment;
     assignment.begin();

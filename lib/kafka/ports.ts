@@ -60,7 +60,8 @@ export interface BatchProducer {
 /** What a group reader tells its owner. Handlers must not throw for a reason outside the log. */
 export interface GroupHandlers {
   /**
-   * The partitions owned from now on (all of them, at each join). Nothing is delivered until the start offsets are known.
+   * The partitions owned from now on: all of them, at each join, and again when the log may have been made anew meanwhile.
+   * Nothing is delivered until the start offsets are known.
    * `signal` aborts when this assignment is superseded or the reader stops. A rejection stops the reader with that error.
    */
   onAssigned(partitions: readonly number[], signal: AbortSignal): Promise<ReadonlyMap<number, bigint>>;

@@ -1,11 +1,14 @@
 /**
  * Promise: what others do to the topics never makes an answer short without a word. Attack: a transaction left open among the
- * events; the control topic deleted, or made anew and longer than before, under running roles.
+ * events; the control topic deleted, or made anew and longer than before, under running roles; the events' topic made anew and
+ * filled beyond everything that was saved or read of the old one.
  */
 import kafkajs from "kafkajs";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { WRITER_FINGERPRINT } from "#lib/codec.ts";
-import { type Spillway, startSpillway } from "../promises/support/spillway.ts";
+import { EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
+import { proxiedPostgres } from "../promises/support/faults.ts";
+import { type Role, type Spillway, startSpillway } from "../promises/support/spillway.ts";
 import { sharedBrokers } from "../support/kafka.ts";
 import { connectTestLog } from "../support/log.ts";
 import { until } from "../support/until.ts";
@@ -22,6 +25,24 @@ beforeAll(async () => {
 });
 
 const CLIENT = { clientId: "c" };
+
+/** The topic is gone, and there is another of its name with so many foreign records in each partition. */
+async function makeAnew(topic: string, partitions: number, config: Record<string, string>, records: number) {
+  await admin.deleteTopics({ topics: [topic] });
+  const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
+  await until("the topic is there again", () =>
+    admin.createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: 1, configEntries }] }),
+  );
+  const producer = foreignClient().producer({ createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
+  await producer.connect();
+  const messages = Array.from({ length: records * partitions }, (_, n) => ({
+    partition: n % partitions,
+    key: `weather/${n}`,
+    value: "{}",
+  }));
+  await producer.send({ topic, messages });
+  await producer.disconnect();
+}
 
 /** Sends an event until it is acknowledged. */
 async function post(spillway: Spillway, id: string): Promise<void> {
@@ -78,18 +99,8 @@ describe("a control topic that somebody has deleted", () => {
     };
     const identities = await until("all is published", published);
 
-    await admin.deleteTopics({ topics: [control] });
-    if (junk !== null) {
-      const configEntries = [{ name: "cleanup.policy", value: "compact" }];
-      await until("the topic is there again", () =>
-        admin.createTopics({ topics: [{ topic: control, numPartitions: 1, replicationFactor: 1, configEntries }] }),
-      );
-      const producer = foreignClient().producer({ createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
-      await producer.connect();
-      const messages = Array.from({ length: junk }, (_, n) => ({ key: `weather/${n}`, value: "{}" }));
-      await producer.send({ topic: control, messages });
-      await producer.disconnect();
-    }
+    if (junk === null) await admin.deleteTopics({ topics: [control] });
+    else await makeAnew(control, 1, { "cleanup.policy": "compact" }, junk);
     await Promise.all(spillway.roles.map(({ app }) => app.line("control topic not read")));
     await Promise.all(spillway.roles.map(({ app }) => app.ready()));
     expect(await until("all is published again", published)).toEqual(identities);
@@ -97,5 +108,62 @@ describe("a control topic that somebody has deleted", () => {
     await spillway.saved();
     expect(await read(spillway)).toEqual({ status: 200, ids: ["before", "after"] });
     expect(spillway.roles.map(({ app }) => app.ended)).toEqual([undefined, undefined, undefined]);
+  });
+});
+
+describe("a topic of events made anew, and filled beyond what was saved and read of the old one", () => {
+  const IDS = ["a", "b", "c"];
+  const renew = (spillway: Spillway): Promise<void> => makeAnew(spillway.topic, 4, EVENT_TOPIC_CONFIG, 50);
+  const stopped = async (role: Role): Promise<void> => {
+    expect(await role.app.exit()).toBe(1);
+    expect(await role.app.line("ended by a failure")).toMatch(
+      /\/\d: the record at offset \d+ is not the one that was saved or read there before. The topic was recreated/,
+    );
+  };
+
+  test.each([
+    ["saved", 1],
+    ["only read", 0],
+  ])("stops the nodes that run: what they know was %s", async (_, sinks) => {
+    await using spillway = await startSpillway({ ingests: 1, queries: 1, sinks });
+    for (const id of IDS) await post(spillway, id);
+    if (sinks > 0) await spillway.saved();
+    expect((await read(spillway)).ids).toEqual(IDS);
+    // The sink looks at it all the while; the query node only when it is full again.
+    spillway.query.app.freeze();
+    await renew(spillway);
+    spillway.query.app.thaw();
+    await stopped(spillway.query);
+    for (const sink of spillway.sinks) {
+      expect(await sink.app.exit()).toBe(1);
+      expect(await sink.app.line("ended by a failure")).toContain("The topic was recreated");
+    }
+  });
+
+  test("stops a node that starts, as it stops the sink", async () => {
+    await using spillway = await startSpillway({ ingests: 1, sinks: 1 });
+    for (const id of IDS) await post(spillway, id);
+    await spillway.saved();
+    expect(await spillway.sink.app.stop()).toBe(0);
+    await renew(spillway);
+    const query = await spillway.add("query");
+    await query.launch();
+    await stopped(query);
+    await spillway.sink.launch();
+    await stopped(spillway.sink);
+  });
+
+  test("stops a node that started without its database, once that is there", async () => {
+    await using spillway = await startSpillway({ ingests: 1, sinks: 1 });
+    for (const id of IDS) await post(spillway, id);
+    await spillway.saved();
+    await spillway.sink.kill();
+    await renew(spillway);
+    const { proxy, url } = await proxiedPostgres(spillway.database.url);
+    await using _proxy = proxy;
+    proxy.mode = "refuse";
+    const query = await spillway.start("query", { DATABASE_URL: url });
+    proxy.mode = "pass";
+    await stopped(query);
   });
 });

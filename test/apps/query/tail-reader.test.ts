@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { RecordDecoder } from "#lib/decode.ts";
 import { type FetchedRecords, LogError, OffsetOutOfRange, type PartitionReader } from "#lib/kafka/ports.ts";
 import { createMetrics } from "#lib/metrics.ts";
@@ -14,8 +14,10 @@ const settle = async (): Promise<void> => {
 };
 
 /** A log of one partition whose fetches are answered by hand. */
-function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail) => boolean } = {}) {
+function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail) => boolean; broken?: Error } = {}) {
   const asked: { wanted: bigint | undefined; answer: PromiseWithResolvers<readonly FetchedRecords[]> }[] = [];
+  const met = new Map<number, bigint>();
+  const proved: bigint[] = [];
   const clock = new ManualClock();
   const metrics = createMetrics();
   const { start = 0n, bytesMax = 1 << 30 } = given;
@@ -31,6 +33,13 @@ function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail
     decoder: new RecordDecoder(1, () => Promise.resolve(undefined)),
     tail,
     refresh: async () => given.refresh?.(tail) ?? false,
+    sameLog: {
+      met: (partition, { offset }) => void met.set(partition, offset),
+      proveRead: async (next) => {
+        proved.push(next.get(0) ?? -1n);
+        if (given.broken) throw given.broken;
+      },
+    },
     log: silentLog,
     clock,
   });
@@ -45,7 +54,7 @@ function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail
     asked[nth]?.answer.reject(error);
     await settle();
   };
-  return { asked, clock, tail, tailReader, ended, give, fail };
+  return { asked, clock, tail, tailReader, ended, give, fail, met, proved };
 }
 
 const record = (offset: bigint) => recordOf(someEvent({ id: `id-${offset}` }), offset);
@@ -178,4 +187,45 @@ test("what is saved stays a second longer, and a late answer of the database tak
   expect(tail.partition(0).start).toBe(2n);
   tail.observe(0, 1n, 2n);
   expect([tail.partition(0).start, tail.partition(0).next]).toEqual([1n, 1n]);
+});
+
+describe("a log that may have been made anew unseen", () => {
+  const lost = new LogError("retriable", "no broker");
+
+  test("is proved to be the one that was read before anything more is taken, and its marks do not count until then", async () => {
+    const { asked, clock, give, fail, met, proved, tailReader } = scene();
+    await give(0, record(0n), record(1n));
+    tailReader.requireProved();
+    await fail(1, lost);
+    expect(() => tailReader.requireProved()).toThrow(/not known yet/);
+    expect([met.get(0), proved]).toEqual([1n, []]);
+    clock.advance(100);
+    await settle();
+    expect([proved, asked.length]).toEqual([[2n], 3]);
+    await give(2, record(2n));
+    tailReader.requireProved();
+    await give(3);
+    expect(proved).toEqual([2n]);
+  });
+
+  test("stops the node when it is another one", async () => {
+    const { asked, clock, give, fail, ended } = scene({ broken: new Error("another log") });
+    await give(0, record(0n));
+    await fail(1, lost);
+    clock.advance(100);
+    await settle();
+    await expect(ended).rejects.toThrow("another log");
+    expect(asked).toHaveLength(2);
+  });
+
+  test("is proved too when it was not asked for long: the tail was full", async () => {
+    const { clock, give, proved, tail } = scene({ bytesMax: 1 });
+    await give(0, record(0n));
+    clock.advance(5_000);
+    tail.observe(0, 1n, 0n);
+    await settle();
+    clock.advance(50);
+    await settle();
+    expect(proved).toEqual([1n]);
+  });
 });

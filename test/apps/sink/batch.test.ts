@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { recordHash } from "#lib/continuity.ts";
 import { RecordDecoder } from "#lib/decode.ts";
-import { prepare, recordHash, take } from "../../../apps/sink/batch.ts";
+import { prepare, take } from "../../../apps/sink/batch.ts";
 import { fixedController } from "../../../apps/sink/controller.ts";
 import { Lane, recordBytes } from "../../../apps/sink/lane.ts";
 import { clientOf, fetched, hostileText, rawRecord, recordOf, someEvent } from "../../support/records.ts";

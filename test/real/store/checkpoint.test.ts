@@ -2,13 +2,8 @@
 import pg from "pg";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { systemClock } from "#lib/clock.ts";
-import {
-  beginCheckpoints,
-  endFrozenOwners,
-  markCheckpoints,
-  moveCheckpoints,
-  readCheckpoints,
-} from "../../../apps/sink/checkpoint.ts";
+import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
+import { beginCheckpoints, endFrozenOwners, markCheckpoints, moveCheckpoints } from "../../../apps/sink/checkpoint.ts";
 import { Lane } from "../../../apps/sink/lane.ts";
 import { write } from "../../../apps/sink/write.ts";
 import { clientOf, recordOf, someEvent } from "../../support/records.ts";

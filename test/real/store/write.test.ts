@@ -1,12 +1,12 @@
 /** One transaction against a real PostgreSQL: what it did not do entirely, it did not do at all. */
 import fc from "fast-check";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { recordHash } from "#lib/continuity.ts";
 import type { Event } from "#lib/event.ts";
 import { timeText } from "#lib/event.ts";
+import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
-import { recordHash } from "../../../apps/sink/batch.ts";
 import { StoreRefusesAll } from "../../../apps/sink/bisect.ts";
-import { readCheckpoints } from "../../../apps/sink/checkpoint.ts";
 import { anyEvent, clientOf, rawRecord, recordOf, someEvent } from "../../support/records.ts";
 import { batchOf, EPOCH, freshStore, type Store } from "../../support/store.ts";
 

@@ -63,8 +63,8 @@ const TIMEOUTS = {
   keepAliveTimeoutMs: 72_000,
 } as const;
 const HEADER_BYTES_MAX = 16 * 1024;
-/** Two of the largest, where the role does not say. */
-const BODIES_BYTES_MAX = 2 * LIMITS.bodyBytesMax;
+/** Three of the largest, where the role does not say. */
+const BODIES_BYTES_MAX = 3 * LIMITS.bodyBytesMax;
 /** A drain waits this long for answers in flight, then cuts: the process has 25 s for all its tasks. */
 const DRAIN_MS_MAX = 10_000;
 const DRAIN_STEP_MS = 50;

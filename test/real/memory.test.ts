@@ -73,7 +73,7 @@ describe("an ingest node", () => {
       }),
     );
     const grown = (await settledMiB(node)) - before;
-    // 397, 399 and about 1,000; with them 102, 114 and 21.
+    // 397, 399 and about 1,000; with them 106, 97 and 73.
     expect(grown).toBeLessThan(200);
   });
 });

@@ -76,7 +76,7 @@ async function findStarts(
       if (isBroken(error)) throw error;
       const message = (error as Error).message;
       const errorClass = error instanceof LogError ? "down" : classify(error);
-      const waitMs = circuit.failed(errorClass, message, parts.clock);
+      const waitMs = circuit.failed(errorClass, message, 0, parts.clock);
       parts.log.warn("checkpoints not read", { errorClass, error: message, waitMs });
       await parts.clock.sleep(waitMs, signal);
     }

@@ -2,7 +2,7 @@
 import type { Decoded, RecordDecoder } from "#lib/decode.ts";
 import { type Event, timeText } from "#lib/event.ts";
 import type { LogRecord } from "#lib/kafka/ports.ts";
-import { type Lane, recordBytes, type Taken } from "./lane.ts";
+import type { Lane, Taken } from "./lane.ts";
 
 /** An event with its place. */
 export interface Row {
@@ -32,27 +32,20 @@ export interface Batch {
   readonly slices: readonly Slice[];
 }
 
-/** Rows and dead letters that one batch may hold. */
-export interface BatchLimits {
-  readonly recordsMax: number;
-  readonly bytesMax: number;
-}
-
 /**
  * Takes from every lane that has news, each its share, the rest to those with more.
  * @param lanes rotated by the caller, so that no lane is always the last
  */
-export function take(lanes: readonly Lane[], limits: BatchLimits): Taken[] {
+export function take(lanes: readonly Lane[], unitsMax: number): Taken[] {
   const taken: Taken[] = [];
-  let { recordsMax, bytesMax } = limits;
+  let units = unitsMax;
   // Lanes with little first: what they leave of their share goes to the others.
   const ready = lanes.filter((lane) => lane.hasNews).sort((a, b) => a.waitingRecords - b.waitingRecords);
   for (const [index, lane] of ready.entries()) {
     const left = ready.length - index;
-    const one = lane.take(Math.ceil(recordsMax / left), Math.ceil(bytesMax / left));
+    const one = lane.take(units / left);
     taken.push(one);
-    recordsMax = Math.max(left - 1, recordsMax - one.records.length);
-    bytesMax = Math.max(left - 1, bytesMax - one.records.reduce((sum, record) => sum + recordBytes(record), 0));
+    units = Math.max(0, units - one.units);
   }
   return taken;
 }
@@ -65,6 +58,45 @@ export async function prepare(epoch: number, taken: readonly Taken[], decoder: R
     slices.push(slice(epoch, one, await decoder.decode(partition, one.records)));
   }
   return { slices };
+}
+
+/** The first records of a batch, and what is left of it. A slice without records steps over a gap and goes first. */
+export function split(
+  slices: readonly Slice[],
+  recordsMax: number,
+): { first: readonly Slice[]; rest: readonly Slice[] } {
+  const first: Slice[] = [];
+  const rest: Slice[] = [];
+  let left = recordsMax;
+  for (const one of slices) {
+    const count = one.taken.records.length;
+    if (count <= left) first.push(one);
+    else if (left === 0) rest.push(one);
+    else {
+      const [head, tail] = cut(one, left);
+      first.push(head);
+      rest.push(tail);
+    }
+    left = Math.max(0, left - count);
+  }
+  return { first, rest };
+}
+
+function cut({ taken, rows, dead }: Slice, records: number): [Slice, Slice] {
+  const at = (taken.records[records - 1] as LogRecord).offset + 1n;
+  const part = (low: boolean): Slice => ({
+    taken: {
+      ...taken,
+      expected: low ? taken.expected : at,
+      nextOffset: low ? at : taken.nextOffset,
+      records: low ? taken.records.slice(0, records) : taken.records.slice(records),
+      // By number: what is tried in parts teaches nobody what a whole batch costs.
+      units: (taken.units * (low ? records : taken.records.length - records)) / taken.records.length,
+    },
+    rows: rows.filter(({ record }) => record.offset < at === low),
+    dead: dead.filter(({ record }) => record.offset < at === low),
+  });
+  return [part(true), part(false)];
 }
 
 function slice(epoch: number, taken: Taken, decoded: readonly Decoded[]): Slice {

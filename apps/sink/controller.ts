@@ -1,34 +1,84 @@
 /**
- * How large the next batch is, and how long to rest before it. Pure: samples in, decision out. Fixed values for now; what
- * the database can bear will be felt from the samples, behind this same seam.
+ * How large the next batch is, and how long to rest before it: what the database can bear is felt from how long the last
+ * batches took. Pure: samples in, decision out, time comes with the samples. `npm run bench -- throttle` holds the
+ * experiments that these constants stand on.
+ *
+ *   batch  so many units that their rows take TARGET_MS: a busy database gets smaller ones
+ *   rest   as long as the batch exceeded what it takes at rest: the sink never takes less than half of its time
+ *
+ * Errors do not come here (circuit.ts): a lock or a restart says nothing about how much the database can bear.
  */
-import type { BatchLimits } from "./batch.ts";
+import { Baseline } from "./baseline.ts";
 
-/** One successful batch. */
-interface Sample {
-  readonly rows: number;
-  readonly bytes: number;
-  /** The checkpoint's statement: a round trip and a lock. */
-  readonly casMs: number;
-  /** COPY and dead letters. */
+/** One batch that was saved. */
+export interface Sample {
+  /** When it was saved, by a monotonic clock, in ms. */
+  readonly atMs: number;
+  /** How its rows went in: each way has costs of its own. */
+  readonly way: "copy" | "stage";
+  /** Its size as units() counts it. */
+  readonly units: number;
+  /** BEGIN alone: a round trip that does nothing. */
+  readonly beginMs: number;
+  /** Writing the rows. */
   readonly rowsMs: number;
   readonly totalMs: number;
 }
 
-interface Decision extends BatchLimits {
+export interface Decision {
+  readonly unitsMax: number;
   readonly restMs: number;
+  /** How many times its baseline the last batches' cost was; 1 while nothing is known. */
+  readonly stretch: number;
 }
 
 export interface Controller {
-  decide(): Decision;
+  /** @param urgency 0: there is time; 1: the backlog must shrink, whoever has to wait for it */
+  decide(urgency: number): Decision;
   observe(sample: Sample): void;
 }
 
 /**
- * 2,000 rows: three quarters of the way from 100 rows a batch to 5,000 in rows/s on PostgreSQL 18.4, at a fifth of the
- * time that other users may have to wait behind one transaction. 8 MiB bounds it where events are large.
+ * A batch's size: a row and 1,200 bytes of its line cost the same. COPY on PostgreSQL 18.4 took 16 µs a row with 220 bytes
+ * of data, 36 µs with 2,000, 200 µs with 16,000.
  */
-export const fixedController: Controller = {
-  decide: () => ({ recordsMax: 2_000, bytesMax: 8 * 1024 * 1024, restMs: 0 }),
-  observe: () => undefined,
-};
+export const units = (rows: number, bytes: number): number => rows + bytes / 1_200;
+
+/** Of writing rows, a batch: with more, others wait longer behind one of ours, and rows/s hardly grow. */
+const TARGET_MS = 150;
+/** Below this a batch's fixed costs rule, and what it took says nothing about the database. */
+export const UNITS_MIN = 100;
+/** About 5,000 rows of 220 bytes: larger batches gained nothing. */
+export const UNITS_MAX = 6_500;
+const UNITS_FIRST = 200;
+/** Growing indexes and checkpoints stretch a free database's costs to here. */
+const STRETCH_IDLE = 1.5;
+/** A lock or a stall costs one bounded rest. */
+export const REST_MS_MAX = 500;
+/** Round trips kept: the least of them waited for nothing. */
+const BEGINS = 10;
+
+export class AdaptiveController implements Controller {
+  #unitsMax = UNITS_FIRST;
+  #restMs = 0;
+  #stretch = 1;
+  readonly #baselines = { copy: new Baseline(), stage: new Baseline() };
+  #begins: readonly number[] = [];
+
+  decide(urgency: number): Decision {
+    return { unitsMax: this.#unitsMax, restMs: this.#restMs * (1 - urgency), stretch: this.#stretch };
+  }
+
+  observe({ atMs, way, units: size, beginMs, rowsMs, totalMs }: Sample): void {
+    this.#begins = [...this.#begins, beginMs].slice(-BEGINS);
+    // COPY takes two round trips, which are the network's and not the database's.
+    const workMs = Math.max(0.2, rowsMs - 2 * Math.min(...this.#begins));
+    this.#restMs = 0;
+    // A trickle is never congestion.
+    if (size < UNITS_MIN) return;
+    const { cost, stretch } = this.#baselines[way].learn(workMs / size, atMs);
+    this.#stretch = stretch;
+    this.#unitsMax = Math.min(UNITS_MAX, Math.max(UNITS_MIN, TARGET_MS / cost));
+    this.#restMs = Math.min(REST_MS_MAX, totalMs * Math.max(0, 1 - STRETCH_IDLE / stretch));
+  }
+}

@@ -7,6 +7,7 @@
  * revoked; what it held is forgotten, since the log still has it. A lane never reopens: the next assignment makes a new one.
  */
 import type { FetchedRecords, LogRecord } from "#lib/kafka/ports.ts";
+import { units } from "./controller.ts";
 
 /** Records taken from a lane for one transaction. */
 export interface Taken {
@@ -17,13 +18,18 @@ export interface Taken {
   readonly expected: bigint;
   readonly nextOffset: bigint;
   readonly records: readonly LogRecord[];
+  /** What they cost to write, as units() counts it. */
+  readonly units: number;
 }
 
 /** What a record costs to hold besides its bytes: two Buffers, object, offset, array slot (a heap snapshot, Node 24.21). */
 const RECORD_OVERHEAD_BYTES = 500;
 
-export const recordBytes = (record: LogRecord): number =>
-  (record.key?.length ?? 0) + (record.value?.length ?? 0) + RECORD_OVERHEAD_BYTES;
+const recordBytes = (record: LogRecord): number => ownBytes(record) + RECORD_OVERHEAD_BYTES;
+
+const recordUnits = (record: LogRecord): number => units(1, ownBytes(record));
+
+const ownBytes = ({ key, value }: LogRecord): number => (key?.length ?? 0) + (value?.length ?? 0);
 
 export class Lane {
   readonly partition: number;
@@ -52,6 +58,9 @@ export class Lane {
   }
   get waitingRecords(): number {
     return this.#records.length - this.#first;
+  }
+  get waitingUnits(): number {
+    return units(this.waitingRecords, this.#bytes - this.waitingRecords * RECORD_OVERHEAD_BYTES);
   }
   get waitingBytes(): number {
     return this.#bytes;
@@ -105,14 +114,17 @@ export class Lane {
   }
 
   /** Takes records from the front, at least one if there is any. Call only when `hasNews`. */
-  take(recordsMax: number, bytesMax: number): Taken {
+  take(unitsMax: number): Taken {
     const expected = this.#takenTo;
     let bytes = 0;
+    let size = 0;
     let end = this.#first;
-    while (end < this.#records.length && end - this.#first < recordsMax) {
-      const cost = recordBytes(this.#records[end] as LogRecord);
-      if (end > this.#first && bytes + cost > bytesMax) break;
-      bytes += cost;
+    while (end < this.#records.length) {
+      const record = this.#records[end] as LogRecord;
+      const cost = recordUnits(record);
+      if (end > this.#first && size + cost > unitsMax) break;
+      size += cost;
+      bytes += recordBytes(record);
       end += 1;
     }
     const records = this.#records.slice(this.#first, end);
@@ -124,6 +136,6 @@ export class Lane {
       this.#first = 0;
     }
     this.#takenTo = emptied ? this.#fetchedTo : (records.at(-1)?.offset ?? expected) + 1n;
-    return { lane: this, life: this.#life, expected, nextOffset: this.#takenTo, records };
+    return { lane: this, life: this.#life, expected, nextOffset: this.#takenTo, records, units: size };
   }
 }

@@ -3,7 +3,7 @@
 import type { Clock } from "#lib/clock.ts";
 import type { FetchedRecords, GroupReader } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
-import { type BatchLimits, take } from "./batch.ts";
+import { take } from "./batch.ts";
 import { Lane, type Taken } from "./lane.ts";
 
 export class Lanes {
@@ -26,8 +26,8 @@ export class Lanes {
   get partitions(): readonly number[] {
     return [...this.#lanes.keys()];
   }
-  get waitingRecords(): number {
-    return [...this.#lanes.values()].reduce((sum, lane) => sum + lane.waitingRecords, 0);
+  get waitingUnits(): number {
+    return [...this.#lanes.values()].reduce((sum, lane) => sum + lane.waitingUnits, 0);
   }
   get hasNews(): boolean {
     return [...this.#lanes.values()].some((lane) => lane.hasNews);
@@ -77,8 +77,9 @@ export class Lanes {
     this.#wake();
   }
 
-  take(limits: BatchLimits): Taken[] {
-    const taken = take([...this.#lanes.values()], limits);
+  /** @param unitsMax of all lanes together; a lane with news gives at least a record */
+  take(unitsMax: number): Taken[] {
+    const taken = take([...this.#lanes.values()], unitsMax);
     this.#resume();
     return taken;
   }

@@ -15,8 +15,9 @@ import { Announcer } from "./announce.ts";
 import { assignments } from "./assign.ts";
 import { Circuit } from "./circuit.ts";
 import type { sinkSettings } from "./config.ts";
-import { fixedController } from "./controller.ts";
+import { AdaptiveController } from "./controller.ts";
 import { Lanes } from "./lanes.ts";
+import { Pace } from "./pace.ts";
 import { Writer } from "./writer.ts";
 
 /** One: the writer's. Everything else of the sink waits for it. */
@@ -96,7 +97,7 @@ export class Sink implements Task {
       } catch (error) {
         if (isWrongStore(error)) throw error;
         const message = (error as Error).message;
-        const waitMs = this.#circuit.failed(classify(error), message, clock);
+        const waitMs = this.#circuit.failed(classify(error), message, 0, clock);
         log.warn("store not opened yet", { errorClass: classify(error), error: message, waitMs });
         await clock.sleep(waitMs, signal);
       }
@@ -130,7 +131,7 @@ export class Sink implements Task {
       decoder: new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint)),
       lanes,
       starts: (partitions) => handlers.starts(partitions),
-      controller: fixedController,
+      pace: new Pace(new AdaptiveController(), this.#surroundings),
       circuit: this.#circuit,
       clock,
       log,

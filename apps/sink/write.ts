@@ -18,7 +18,8 @@ export type Written =
       readonly rows: number;
       readonly copies: number;
       readonly dead: readonly DeadLetter[];
-      readonly casMs: number;
+      /** BEGIN's round trip; then what the rows and dead letters took. */
+      readonly beginMs: number;
       readonly rowsMs: number;
     }
   /** These partitions' checkpoints were elsewhere; nothing was written. */
@@ -42,7 +43,6 @@ export async function write(pool: Pool, epoch: number, batch: Batch, way: Way, c
   const dead = batch.slices.flatMap((slice) => slice.dead);
   try {
     return await pool.transaction(LIMITS, async (transaction) => {
-      const begun = clock.elapsed();
       const lost = await moveCheckpoints(
         transaction,
         epoch,
@@ -58,7 +58,7 @@ export async function write(pool: Pool, epoch: number, batch: Batch, way: Way, c
         rows: saved,
         copies: rows.length - saved - refused.length,
         dead: all,
-        casMs: moved - begun,
+        beginMs: transaction.beginMs,
         rowsMs: clock.elapsed() - moved,
       };
     });

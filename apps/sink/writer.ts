@@ -11,13 +11,13 @@ import type { Metrics } from "#lib/metrics.ts";
 import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
-import { type Batch, prepare, type Slice } from "./batch.ts";
+import { type Batch, prepare, type Slice, split } from "./batch.ts";
 import { StoreRefusesAll } from "./bisect.ts";
 import { endFrozenOwners, markCheckpoints } from "./checkpoint.ts";
 import type { Circuit } from "./circuit.ts";
-import type { Controller } from "./controller.ts";
 import type { Taken } from "./lane.ts";
 import type { Lanes } from "./lanes.ts";
+import type { Pace } from "./pace.ts";
 import { type Way, type Written, write } from "./write.ts";
 
 export interface WriterParts {
@@ -27,7 +27,7 @@ export interface WriterParts {
   readonly lanes: Lanes;
   /** Where these partitions are to go on; their checkpoints are begun where they are missing. */
   readonly starts: (partitions: readonly number[]) => Promise<ReadonlyMap<number, bigint>>;
-  readonly controller: Controller;
+  readonly pace: Pace;
   readonly circuit: Circuit;
   readonly clock: Clock;
   readonly log: Log;
@@ -36,6 +36,8 @@ export interface WriterParts {
   readonly saved: (nextOffsets: ReadonlyMap<number, bigint>) => void;
 }
 
+/** As the metric has them. */
+const CIRCUIT_STATES = { closed: 0, "half-open": 1, open: 2 } as const;
 const MARK_EVERY_MS = 60_000;
 /** A checkpoint may go back (failover, restore) or be deleted: a batch notices by itself, a sink without one looks. */
 const LOOK_EVERY_MS = 15_000;
@@ -58,7 +60,7 @@ export class Writer {
    * @throws OffsetOutOfRange, ContinuityBroken when a checkpoint went to where this log cannot go on
    */
   async run(signal: AbortSignal): Promise<void> {
-    const { lanes } = this.#parts;
+    const { lanes, pace } = this.#parts;
     let batch: Batch | undefined;
     while (!signal.aborted) {
       await this.#markWhenDue();
@@ -69,20 +71,15 @@ export class Writer {
           continue;
         }
       }
-      const { restMs, ...limits } = this.#parts.controller.decide();
-      batch ??= await this.#prepare(lanes.take(limits), signal);
+      const { unitsMax } = pace;
+      batch ??= await this.#prepare(lanes.take(unitsMax), signal);
       if (batch === undefined) continue;
       const saving = this.#save(batch, signal);
       // Only a full batch is prepared ahead: records that trickle in are better taken when the store is free for them.
       const ahead =
-        lanes.waitingRecords >= limits.recordsMax
-          ? this.#prepare(lanes.take(limits), signal)
-          : Promise.resolve(undefined);
+        lanes.waitingUnits >= unitsMax ? this.#prepare(lanes.take(unitsMax), signal) : Promise.resolve(undefined);
       [, batch] = await Promise.all([saving, ahead]);
-      if (restMs > 0) {
-        this.#parts.metrics.sinkRestMs.inc(restMs);
-        await this.#parts.clock.sleep(restMs, signal);
-      }
+      await pace.rest(0, signal);
     }
   }
 
@@ -102,11 +99,15 @@ export class Writer {
   }
 
   async #save(batch: Batch, signal: AbortSignal): Promise<void> {
-    for (let way: Way | null = "copy"; way !== null; ) {
-      // Lanes that were revoked or sent back meanwhile: their records are somebody's, or will come again.
-      const slices = batch.slices.filter(({ taken }) => taken.lane.life === taken.life);
-      if (slices.length === 0) return;
-      way = await this.#attempt(slices, way, signal);
+    const alive = ({ taken }: Slice): boolean => taken.lane.life === taken.life;
+    let way: Way | null = "copy";
+    // Lanes that were revoked or sent back meanwhile: their records are somebody's, or will come again.
+    for (let slices = batch.slices; slices.length > 0 && !signal.aborted; slices = slices.filter(alive)) {
+      const { first, rest } = split(slices, this.#parts.circuit.recordsMax);
+      way = await this.#attempt(first, way, signal);
+      if (way !== null) continue;
+      slices = rest;
+      way = "copy";
     }
   }
 
@@ -117,7 +118,7 @@ export class Writer {
     try {
       const written = await write(pool, epoch, { slices }, way, clock);
       if (written.kind === "fenced") await this.#sendBack(written.partitions);
-      else this.#written(slices, written, clock.elapsed() - begun);
+      else this.#written(slices, written, way, clock.elapsed() - begun);
       return written.kind === "fenced" ? way : null;
     } catch (error) {
       if (isBroken(error)) throw error;
@@ -134,8 +135,8 @@ export class Writer {
     for (const { taken } of slices) this.#parts.lanes.restart(taken.lane.partition, taken.expected);
   }
 
-  #written(slices: readonly Slice[], written: Extract<Written, { kind: "written" }>, totalMs: number): void {
-    const { metrics, log, circuit, controller, clock, lanes, saved } = this.#parts;
+  #written(slices: readonly Slice[], written: Extract<Written, { kind: "written" }>, way: Way, totalMs: number): void {
+    const { metrics, log, circuit, pace, clock, lanes, saved } = this.#parts;
     const outage = circuit.outage;
     if (outage)
       log.info("store took a batch again", {
@@ -143,10 +144,12 @@ export class Writer {
         attempts: outage.attempts,
       });
     circuit.succeeded();
-    metrics.sinkCircuitState.set(0);
+    metrics.sinkCircuitState.set(CIRCUIT_STATES[circuit.state]);
     const records = slices.reduce((sum, { taken }) => sum + taken.records.length, 0);
-    const bytes = slices.reduce((sum, { rows }) => sum + rows.reduce((part, { line }) => part + line.length, 0), 0);
-    controller.observe({ rows: records, bytes, casMs: written.casMs, rowsMs: written.rowsMs, totalMs });
+    const units = slices.reduce((sum, { taken }) => sum + taken.units, 0);
+    const { beginMs, rowsMs } = written;
+    // The search for refused rows says nothing about what the database can bear.
+    if (way !== "bisect") pace.observe({ atMs: clock.elapsed(), way, units, beginMs, rowsMs, totalMs });
     metrics.sinkSavedRows.inc(written.rows);
     metrics.sinkCopies.inc(written.copies);
     metrics.sinkBatchRows.observe(records);
@@ -198,9 +201,10 @@ export class Writer {
     const { circuit, clock, log, metrics } = this.#parts;
     const errorClass = error instanceof LogError ? "down" : classify(error);
     const message = error instanceof Error ? error.message : String(error);
-    const waitMs = circuit.failed(errorClass, message, clock);
+    const attempted = slices.reduce((sum, { taken }) => sum + taken.records.length, 0);
+    const waitMs = circuit.failed(errorClass, message, attempted, clock);
     metrics.sinkStoreErrors.inc({ class: errorClass });
-    metrics.sinkCircuitState.set(2);
+    metrics.sinkCircuitState.set(CIRCUIT_STATES.open);
     const grave = errorClass === "bug" || errorClass === "space" || errorClass === "duplicate";
     log[grave ? "error" : "warn"]("store did not take a batch", { errorClass, error: message, waitMs });
     await clock.sleep(waitMs, signal);

@@ -60,7 +60,7 @@ export async function batchOf(
     const start = from ?? some[0]?.offset ?? 0n;
     lane.start(start);
     lane.push(fetched(Number(partition), some, undefined, start));
-    return lane.take(1e6, 1e9);
+    return lane.take(1e9);
   });
   return prepare(EPOCH, taken, new RecordDecoder(partitions, () => Promise.resolve(undefined)));
 }

@@ -2,9 +2,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { recordHash } from "#lib/continuity.ts";
 import { RecordDecoder } from "#lib/decode.ts";
-import { prepare, take } from "../../../apps/sink/batch.ts";
-import { fixedController } from "../../../apps/sink/controller.ts";
-import { Lane, recordBytes } from "../../../apps/sink/lane.ts";
+import type { LogRecord } from "#lib/kafka/ports.ts";
+import { prepare, type Slice, split, take } from "../../../apps/sink/batch.ts";
+import { units } from "../../../apps/sink/controller.ts";
+import { Lane } from "../../../apps/sink/lane.ts";
 import { clientOf, fetched, hostileText, rawRecord, recordOf, someEvent } from "../../support/records.ts";
 
 function laneWith(partition: number, count: number, bytes = 10): Lane {
@@ -23,10 +24,10 @@ const counts = (taken: ReturnType<typeof take>) => taken.map(({ lane, records })
 
 describe("a batch takes from every lane that has news", () => {
   test("its share, and the rest from those with more", () => {
-    const taken = take([laneWith(0, 1_000), laneWith(1, 10), laneWith(2, 0), laneWith(3, 1_000)], {
-      recordsMax: 310,
-      bytesMax: 1e9,
-    });
+    const taken = take(
+      [laneWith(0, 1_000), laneWith(1, 10), laneWith(2, 0), laneWith(3, 1_000)],
+      units(310, 310 * 11) + 0.01,
+    );
     expect(counts(taken)).toEqual([
       [1, 10],
       [0, 150],
@@ -37,35 +38,30 @@ describe("a batch takes from every lane that has news", () => {
   test("even when there are more lanes than records allowed", () => {
     const taken = take(
       [0, 1, 2, 3, 4].map((partition) => laneWith(partition, 5)),
-      { recordsMax: 2, bytesMax: 1e9 },
+      2,
     );
     expect(taken.every(({ records }) => records.length === 1)).toBe(true);
   });
 
   test("and nothing from lanes that wait for their checkpoint", () => {
-    expect(take([new Lane(0), laneWith(1, 0)], { recordsMax: 10, bytesMax: 1e9 })).toEqual([]);
+    expect(take([new Lane(0), laneWith(1, 0)], 10)).toEqual([]);
   });
 });
 
 test("whatever the lanes hold, a batch keeps to its limits, but for one record of each lane", () => {
   const lane = fc.record({ count: fc.nat(200), bytes: fc.nat(2_000) });
   fc.assert(
-    fc.property(
-      fc.array(lane, { maxLength: 12 }),
-      fc.integer({ min: 1, max: 300 }),
-      fc.integer({ min: 1, max: 50_000 }),
-      (given, recordsMax, bytesMax) => {
-        const lanes = given.map(({ count, bytes }, partition) => laneWith(partition, count, bytes));
-        const busy = lanes.filter(({ hasNews }) => hasNews).length;
-        const taken = take(lanes, { recordsMax, bytesMax });
-        const records = taken.flatMap((one) => one.records);
-        expect(taken).toHaveLength(busy);
-        expect(records.length).toBeLessThanOrEqual(Math.max(recordsMax, busy));
-        const bytes = records.reduce((sum, record) => sum + recordBytes(record), 0);
-        const largest = Math.max(0, ...records.map(recordBytes));
-        expect(bytes).toBeLessThanOrEqual(bytesMax + busy * (largest + 1));
-      },
-    ),
+    fc.property(fc.array(lane, { maxLength: 12 }), fc.integer({ min: 1, max: 300 }), (given, unitsMax) => {
+      const lanes = given.map(({ count, bytes }, partition) => laneWith(partition, count, bytes));
+      const busy = lanes.filter(({ hasNews }) => hasNews).length;
+      const taken = take(lanes, unitsMax);
+      expect(taken).toHaveLength(busy);
+      const size = (records: readonly LogRecord[]): number =>
+        records.reduce((sum, { value }) => sum + units(1, 1 + (value?.length ?? 0)), 0);
+      expect(taken.reduce((sum, one) => sum + one.units, 0)).toBeCloseTo(size(taken.flatMap((one) => one.records)));
+      const beyondFirst = taken.flatMap((one) => one.records.slice(1));
+      expect(size(beyondFirst)).toBeLessThanOrEqual(unitsMax + 0.01);
+    }),
     { numRuns: 60 },
   );
 });
@@ -78,7 +74,7 @@ test("a batch holds each record as row or dead letter, by partition and in order
   lane.push(
     fetched(0, [recordOf(event, 0n), rawRecord(1n, clientId, "poison"), recordOf({ ...event, id: "b" }, 2n)], 5n),
   );
-  const { slices } = await prepare(1, [lane.take(10, 1e6)], new RecordDecoder(2, () => Promise.resolve(undefined)));
+  const { slices } = await prepare(1, [lane.take(10_000)], new RecordDecoder(2, () => Promise.resolve(undefined)));
   expect(slices).toMatchObject([
     {
       taken: { expected: 0n, nextOffset: 5n },
@@ -94,7 +90,7 @@ describe("a row's line in COPY's text format", () => {
     const lane = new Lane(0);
     lane.start(0n);
     lane.push(fetched(0, [recordOf(event, 0n)]));
-    const { slices } = await prepare(7, [lane.take(1, 1e6)], new RecordDecoder(1, () => Promise.resolve(undefined)));
+    const { slices } = await prepare(7, [lane.take(1_000)], new RecordDecoder(1, () => Promise.resolve(undefined)));
     return slices[0]?.rows[0]?.line;
   };
 
@@ -130,9 +126,48 @@ test("a record's hash tells its key from its value, and an absent one from an em
   expect(recordHash(rawRecord(9n, "ab", "c"))).toEqual(recordHash(rawRecord(1n, "ab", "c")));
 });
 
-test("the fixed controller decides the same whatever it observes, without a rest", () => {
-  const before = fixedController.decide();
-  fixedController.observe({ rows: 1, bytes: 1, casMs: 9e9, rowsMs: 9e9, totalMs: 9e9 });
-  expect(fixedController.decide()).toEqual(before);
-  expect(before.restMs).toBe(0);
+test("a batch split at any size: each record once, checkpoints that join, rows and dead letters beside their records", async () => {
+  const decoder = new RecordDecoder(1, () => Promise.resolve(undefined));
+  const partition = fc.array(fc.boolean(), { maxLength: 20 });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(partition, { maxLength: 4 }),
+      fc.integer({ min: 1, max: 30 }),
+      async (given, recordsMax) => {
+        const lanes = given.map((good, at) => {
+          const lane = new Lane(at);
+          lane.start(0n);
+          // A gap at the end: a lane without records steps over it.
+          const records = good.map((ok, n) =>
+            ok ? recordOf(someEvent(), BigInt(n)) : rawRecord(BigInt(n), "k", null),
+          );
+          lane.push(fetched(at, records, BigInt(good.length + 1), 0n));
+          return lane;
+        });
+        const { slices } = await prepare(1, take(lanes, 1e6), decoder);
+        const parts: (readonly Slice[])[] = [];
+        for (let left: readonly Slice[] = slices; left.length > 0; ) {
+          const { first, rest } = split(left, recordsMax);
+          expect(first.reduce((sum, { taken }) => sum + taken.records.length, 0)).toBeLessThanOrEqual(recordsMax);
+          parts.push(first);
+          left = rest;
+        }
+        for (const { taken, rows, dead } of slices) {
+          const mine = parts.flat().filter((one) => one.taken.lane === taken.lane);
+          expect(mine.map((one) => one.taken.expected)).toEqual([
+            0n,
+            ...mine.slice(0, -1).map((one) => one.taken.nextOffset),
+          ]);
+          expect(mine.at(-1)?.taken.nextOffset).toBe(taken.nextOffset);
+          expect(mine.flatMap((one) => one.taken.records)).toEqual(taken.records);
+          expect(mine.flatMap((one) => one.rows)).toEqual(rows);
+          expect(mine.flatMap((one) => one.dead)).toEqual(dead);
+          for (const one of mine)
+            expect([...one.rows, ...one.dead].map(({ record }) => record.offset).sort()).toEqual(
+              one.taken.records.map(({ offset }) => offset).sort(),
+            );
+        }
+      },
+    ),
+  );
 });

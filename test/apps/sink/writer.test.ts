@@ -3,20 +3,21 @@ import { RecordDecoder } from "#lib/decode.ts";
 import { createMetrics } from "#lib/metrics.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import { Circuit } from "../../../apps/sink/circuit.ts";
-import { fixedController } from "../../../apps/sink/controller.ts";
+import { AdaptiveController } from "../../../apps/sink/controller.ts";
 import { Lanes } from "../../../apps/sink/lanes.ts";
+import { Pace } from "../../../apps/sink/pace.ts";
 import { Writer } from "../../../apps/sink/writer.ts";
 import { fakeClock, settled } from "../../support/fake-clock.ts";
 import { fetched, keptLog, recordOf, someEvent } from "../../support/records.ts";
 
 /** A writer with one record, and a store whose checkpoint row is locked until it is told to take the batch. */
 function scene() {
-  const [clock, log] = [fakeClock(), keptLog()];
+  const [clock, log, metrics] = [fakeClock(), keptLog(), createMetrics()];
   const store = { locked: true, ended: 0 };
   const pool = {
     transaction: async () => {
       if (store.locked) throw Object.assign(new Error("canceling statement due to lock timeout"), { code: "55P03" });
-      return { kind: "written", rows: 1, copies: 0, dead: [], casMs: 1, rowsMs: 1 };
+      return { kind: "written", rows: 1, copies: 0, dead: [], beginMs: 0.1, rowsMs: 1 };
     },
     query: async (text: string) => {
       if (text.includes("pg_terminate_backend")) store.ended++;
@@ -34,11 +35,11 @@ function scene() {
     decoder: new RecordDecoder(1, () => Promise.resolve(undefined)),
     lanes,
     starts: () => Promise.resolve(new Map()),
-    controller: fixedController,
+    pace: new Pace(new AdaptiveController(), { clock, log, metrics }),
     circuit: new Circuit(),
     clock,
     log,
-    metrics: createMetrics(),
+    metrics,
     saved: () => undefined,
   });
   return { clock, log, store, writer };

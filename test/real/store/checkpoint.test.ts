@@ -73,6 +73,7 @@ test("owners of the same partitions in opposite order do not deadlock", async ()
       expected: round,
       nextOffset: round + 1n,
       records: [],
+      units: 0,
     }));
     const lost = await Promise.all(
       pools.map((pool, n) =>

@@ -1,0 +1,31 @@
+/** What a unit costs, and what it costs when nobody disturbs, learned from batch after batch. Pure. */
+
+/** The median of so many: neither a lock nor a checkpoint's spike moves it. */
+const COSTS = 5;
+/** Of the way up, by the clock and not by samples: a load that stays must not become normal while it lasts. */
+const HALF_LIFE_MS = 600_000;
+/** Of the way down, a sample: one cheap batch may be luck, several are the truth. */
+const DOWN = 0.3;
+
+export class Baseline {
+  #costs: readonly number[] = [];
+  #base = Number.NaN;
+  #atMs = Number.NaN;
+
+  /**
+   * @param cost of one unit, in ms
+   * @param atMs monotonic
+   * @returns the last batches' cost, and how many times the baseline that is; 1 until it is known
+   */
+  learn(cost: number, atMs: number): { readonly cost: number; readonly stretch: number } {
+    this.#costs = [...this.#costs, cost].slice(-COSTS);
+    const middle = [...this.#costs].sort((a, b) => a - b)[this.#costs.length >> 1] as number;
+    if (this.#costs.length < COSTS) return { cost: middle, stretch: 1 };
+    const gapMs = atMs - this.#atMs;
+    this.#atMs = atMs;
+    if (Number.isNaN(this.#base)) this.#base = middle;
+    else if (middle < this.#base) this.#base += DOWN * (middle - this.#base);
+    else this.#base += (middle - this.#base) * (1 - 2 ** (-gapMs / HALF_LIFE_MS));
+    return { cost: middle, stretch: middle / this.#base };
+  }
+}

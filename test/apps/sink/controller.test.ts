@@ -1,0 +1,238 @@
+/**
+ * The controller in a simulated database: thousands of worlds with random costs, jitter and loads. What is expected comes
+ * from the model's own arithmetic, never from what came out.
+ */
+import { describe, expect, test } from "vitest";
+import { AdaptiveController, REST_MS_MAX, UNITS_MAX, UNITS_MIN } from "../../../apps/sink/controller.ts";
+import { ErrorLimiter, EwmaLimiter, fixed } from "../../../bench/throttle/rivals.ts";
+import {
+  CALM,
+  COMMIT_MS,
+  COPY_MS,
+  MOVE_MS,
+  type SimulatedBatch,
+  simulate,
+  UNIT_MS,
+  type World,
+} from "../../../bench/throttle/simulated.ts";
+
+import { seeded } from "../../promises/support/workload.ts";
+
+const SEEDS = 300;
+
+const adaptive = () => ({ controller: new AdaptiveController() });
+
+/** Units saved a second by batches that ended in this time. */
+const rate = (batches: readonly SimulatedBatch[], fromMs: number, toMs: number): number =>
+  batches
+    .filter(({ endedAtMs }) => endedAtMs >= fromMs && endedAtMs < toMs)
+    .reduce((sum, { units }) => sum + units, 0) /
+  ((toMs - fromMs) / 1_000);
+
+/** Share of this time that was spent in batches. */
+const duty = (batches: readonly SimulatedBatch[], fromMs: number, toMs: number): number =>
+  batches.reduce(
+    (sum, { beganAtMs, endedAtMs }) => sum + Math.max(0, Math.min(toMs, endedAtMs) - Math.max(fromMs, beganAtMs)),
+    0,
+  ) /
+  (toMs - fromMs);
+
+/** What a batch takes when one sink works at this slowness, by the model. */
+const batchMs = (size: number, slowness: number, tripMs: number): number =>
+  5 * tripMs + slowness * (MOVE_MS + COPY_MS + size * UNIT_MS + COMMIT_MS);
+
+/** Each seed has its own costs; a failure names it. */
+function inEveryWorld(check: (world: World, seed: number) => void, seeds = SEEDS): void {
+  for (let seed = 1; seed <= seeds; seed++) {
+    const random = seeded(seed);
+    const cost = 0.5 + 2 * random();
+    const world = { ...CALM, random, slowness: () => cost, jitter: 0.02 + 0.2 * random() };
+    try {
+      check(world, seed);
+    } catch (cause) {
+      throw new Error(`seed ${seed}: ${(cause as Error).message}`, { cause });
+    }
+  }
+}
+
+describe("a free database", () => {
+  test("gets the largest batches that take 150 ms, and no rest", () => {
+    inEveryWorld((world) => {
+      const batches = simulate(world, [adaptive()], 30_000);
+      const cost = world.slowness(0);
+      const size = Math.min(UNITS_MAX, 150 / (cost * UNIT_MS));
+      const best = (size / batchMs(size, cost, 0.2)) * 1_000;
+      expect(rate(batches, 10_000, 30_000) / best).toBeGreaterThan(0.9);
+      expect(duty(batches, 10_000, 30_000)).toBeGreaterThan(0.97);
+    });
+  });
+
+  test("is not thought busy for a checkpoint's spike, growing indexes or jitter", () => {
+    inEveryWorld((world) => {
+      const calm = world.slowness(0);
+      // Twice the cost within an hour of rows, and a second of threefold cost now and then.
+      const slowness = (ms: number): number => calm * (1 + ms / 3_600_000) * (ms % 30_000 < 1_000 ? 3 : 1);
+      const batches = simulate({ ...world, slowness }, [adaptive()], 300_000);
+      expect(duty(batches, 10_000, 300_000)).toBeGreaterThan(0.95);
+    }, 100);
+  });
+
+  test("is not thought busy when batches are small, large and small again", () => {
+    inEveryWorld((world) => {
+      const random = world.random;
+      const perSecond = 2_000 + 30_000 * random();
+      // Ten seconds of a trickle, then as much at once as a minute brings, and so on.
+      const arrived = (ms: number): number => {
+        const round = Math.floor(ms / 20_000);
+        return (ms / 1_000) * 300 + (round + (ms % 20_000 > 10_000 ? 1 : 0)) * perSecond;
+      };
+      const batches = simulate({ ...world, arrived, jitter: 0.05 }, [adaptive()], 120_000);
+      expect(batches.reduce((sum, { restMs }) => sum + restMs, 0)).toBeLessThan(0.01 * 120_000);
+    }, 100);
+  });
+
+  test("is never rested for while records only trickle in, however busy it is", () => {
+    inEveryWorld((world) => {
+      const busy = { ...world, others: (ms: number) => (ms > 5_000 ? 10 * world.random() : 0) };
+      const arrived = (ms: number): number => (ms / 1_000) * UNITS_MIN;
+      const batches = simulate({ ...busy, arrived }, [adaptive()], 30_000);
+      expect(Math.max(...batches.map(({ restMs }) => restMs))).toBe(0);
+    }, 100);
+  });
+
+  test("a network of 50 ms is not the database's fault: it costs less than a fifth of what a fixed size of 5,000 saves", () => {
+    inEveryWorld((world) => {
+      const far = { ...world, roundTripMs: (ms: number) => (ms < 10_000 ? 0.2 : 50) };
+      const ours = rate(simulate(far, [adaptive()], 40_000), 15_000, 40_000);
+      const theirs = rate(simulate(far, [{ controller: fixed(5_000) }], 40_000), 15_000, 40_000);
+      expect(ours / theirs).toBeGreaterThan(0.8);
+    }, 100);
+  });
+});
+
+describe("a busy database", () => {
+  const STEP_MS = 20_000;
+  const LEAVE_MS = 50_000;
+  const busy = (world: World, others: number): World => ({
+    ...world,
+    others: (ms) => (ms >= STEP_MS && ms < LEAVE_MS ? others : 0),
+  });
+
+  test("is rested for by what the model says, from a second after the step, and never more than half of the time", () => {
+    inEveryWorld((world) => {
+      const others = 2 + Math.floor(8 * world.random());
+      const batches = simulate(busy(world, others), [adaptive()], LEAVE_MS);
+      const stretch = (1 + others) / world.cores;
+      const dutyAt = (felt: number): number => 1 / (1 + Math.max(0, 1 - 1.5 / felt));
+      const measured = duty(batches, STEP_MS + 2_000, LEAVE_MS);
+      // The median of five has 0.56 of a batch's deviation, and the baseline lies about as far below the middle.
+      const doubt = Math.exp(1.2 * world.jitter);
+      expect(measured).toBeGreaterThan(0.95 * dutyAt(stretch * doubt));
+      expect(measured).toBeLessThan(1.05 * dutyAt(stretch / doubt));
+    });
+  });
+
+  test("has 80 % of its free rate back within 3 s after the others have gone", () => {
+    inEveryWorld((world) => {
+      const others = 2 + Math.floor(8 * world.random());
+      const batches = simulate(busy(world, others), [adaptive()], LEAVE_MS + 8_000);
+      const free = rate(batches, 10_000, STEP_MS);
+      expect(rate(batches, LEAVE_MS + 3_000, LEAVE_MS + 8_000) / free).toBeGreaterThan(0.8);
+    });
+  });
+
+  test("batches settle: after 5 s their limit varies no more than what they cost does", () => {
+    inEveryWorld((world) => {
+      const batches = simulate(busy({ ...world, jitter: 0.1 }, 6), [adaptive()], LEAVE_MS);
+      const limits = batches
+        .filter(({ beganAtMs }) => beganAtMs > STEP_MS + 5_000)
+        .map(({ unitsMax }) => unitsMax)
+        .sort((a, b) => a - b);
+      const middle = limits[limits.length >> 1] as number;
+      const [low, high] = [limits[0], limits.at(-1)];
+      // A batch's luck varies by a tenth, the median's of five by 0.056; four deviations either way.
+      expect(low).toBeGreaterThan(middle * Math.exp(-4 * 0.056));
+      expect(high).toBeLessThan(middle * Math.exp(4 * 0.056));
+    });
+  });
+
+  test("is still felt when it came slowly, where a moving average has forgotten and no error tells", () => {
+    inEveryWorld((world) => {
+      // Sixfold within five minutes. The baseline follows with a half-life of ten: it lags by slope × τ × (1 − e^(−t/τ)).
+      const squeeze = { ...world, jitter: 0.05, others: (ms: number) => Math.min(11, (11 * ms) / 300_000) };
+      const batches = simulate(squeeze, [adaptive()], 300_000);
+      const tau = 600_000 / Math.LN2;
+      const from = 300_000 / 11;
+      const slope = 5 / (300_000 - from);
+      const lag = slope * tau * (1 - Math.exp(-(300_000 - from) / tau));
+      const stretch = 6 / (6 - lag);
+      const felt = batches.at(-1)?.stretch ?? Number.NaN;
+      expect(felt / stretch).toBeGreaterThan(0.85);
+      expect(felt / stretch).toBeLessThan(1.15);
+      for (const rival of [new EwmaLimiter(), new ErrorLimiter()])
+        expect(duty(simulate(squeeze, [{ controller: rival }], 300_000), 200_000, 290_000)).toBeGreaterThan(0.99);
+    }, 50);
+  });
+});
+
+describe("a database that stops", () => {
+  test("costs one bounded rest after a lock or a freeze, and nothing after", () => {
+    inEveryWorld((world) => {
+      const stalled = (ms: number): boolean => ms >= 20_000 && ms < 25_000;
+      const batches = simulate({ ...world, stalled }, [adaptive()], 40_000);
+      const rested = batches
+        .filter(({ beganAtMs }) => beganAtMs >= 20_000)
+        .reduce((sum, { restMs }) => sum + restMs, 0);
+      expect(rested).toBeLessThanOrEqual(REST_MS_MAX + 0.02 * 20_000);
+      const before = rate(batches, 10_000, 20_000);
+      expect(rate(batches, 28_000, 38_000) / before).toBeGreaterThan(0.9);
+    });
+  });
+});
+
+describe("several sinks", () => {
+  test("share the database fairly, whoever came first, and leave none behind", () => {
+    inEveryWorld((world) => {
+      const count = [2, 4, 8][Math.floor(3 * world.random())] as number;
+      const sinks = Array.from({ length: count }, (_, n) => ({ ...adaptive(), fromMs: n * 3_000 * world.random() }));
+      const batches = simulate(world, sinks, 90_000);
+      const rates = sinks.map((_, sink) =>
+        rate(
+          batches.filter((batch) => batch.sink === sink),
+          40_000,
+          90_000,
+        ),
+      );
+      const sum = rates.reduce((total, one) => total + one, 0);
+      const jain = sum ** 2 / (count * rates.reduce((total, one) => total + one ** 2, 0));
+      expect(jain).toBeGreaterThan(0.9);
+    }, 100);
+  });
+});
+
+test("a night without batches does not make a busy morning normal", () => {
+  const controller = new AdaptiveController();
+  const observe = (atMs: number, rowsMs: number): void =>
+    controller.observe({ atMs, way: "copy", units: 5_000, beginMs: 0.2, rowsMs, totalMs: rowsMs + 5 });
+  for (let n = 0; n < 20; n++) observe(n * 100, 70);
+  for (let n = 0; n < 20; n++) observe(8 * 3_600_000 + n * 500, 420);
+  // A minute of a half-life of ten: the baseline rose by 7 % of the way from 1 to 6.
+  expect(controller.decide(0).stretch).toBeGreaterThan(4);
+});
+
+test("urgency takes the rest away, and nothing else", () => {
+  const controller = new AdaptiveController();
+  for (let n = 0; n < 20; n++)
+    controller.observe({
+      atMs: n * 150,
+      way: "copy",
+      units: 5_000,
+      beginMs: 0.2,
+      rowsMs: n < 10 ? 70 : 420,
+      totalMs: n < 10 ? 75 : 430,
+    });
+  const { restMs, unitsMax } = controller.decide(0);
+  expect(restMs).toBeGreaterThan(100);
+  expect(controller.decide(0.5).restMs).toBeCloseTo(restMs / 2);
+  expect(controller.decide(1)).toMatchObject({ restMs: 0, unitsMax });
+});

@@ -19,8 +19,8 @@ interface Setting {
 
 /** @param rounds of `seconds` each, for every setting; one more at the start is not counted */
 export async function benchIngest(stack: BenchStack, rounds: number, seconds: number): Promise<Report> {
-  const ingest = await stack.serve("apps/ingest/main.ts");
-  const bare = await stack.serve("bench/bare-fastify.ts");
+  const { url: ingest } = await stack.serve("apps/ingest/main.ts");
+  const { url: bare } = await stack.serve("bench/bare-fastify.ts");
   const load = (url: string, shape: Pick<LoadOrder, "connections" | "eventsPerBody" | "bodies">) => (time: number) =>
     stack.measure<LoadResult>("bench/load.ts", { url: `${url}/api/v1/events`, seconds: time, ...shape });
   const raw = (recordsPerSend: number, batches: number) => (time: number) => {

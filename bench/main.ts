@@ -1,40 +1,73 @@
-/** `npm run bench -- ingest|path [--rounds n] [--seconds n] [--json FILE]`: one question a file, figures that can be repeated. */
+/** `npm run bench -- QUESTION [options]`: one question a file, figures that can be repeated. */
 import { parseArgs } from "node:util";
 import { benchIngest } from "./ingest.ts";
 import { benchPath } from "./path.ts";
-import { tell } from "./report.ts";
-import { startStack } from "./stack.ts";
+import { type Report, tell } from "./report.ts";
+import { benchSink } from "./sink/sink.ts";
+import { type BenchStack, type Needs, startStack } from "./stack.ts";
+import { benchThrottle } from "./throttle/throttle.ts";
 
-const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--json FILE]
+const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n] [--json FILE]
 
-  ingest   acknowledged events/s, next to a route that answers at once and next to kafkajs alone
-  path     from the acknowledgement until an event is readable, saved, and in a live frame
+  ingest    acknowledged events/s, next to a route that answers at once and next to kafkajs alone
+  path      from the acknowledgement until an event is readable, saved, and in a live frame
+  sink      rows/s of a backlog, next to a bare COPY loop and to one INSERT an event; several sinks; repeated ids
+  throttle  what the sink leaves to others who use the database, next to fixed batches and a latency limiter
 
-  --rounds   how often the settings take turns (ingest; default 5)
-  --seconds  of each round (default 4), or of the whole measurement (path; default 20)
+  --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3)
+  --events   in the backlog (sink; default 400000)
+  --seconds  of each turn (ingest: default 4; throttle: 5), or of the whole measurement (path: 20)
   --json     writes everything measured into FILE too
 `;
+
+interface Order {
+  readonly rounds: string | undefined;
+  readonly seconds: string | undefined;
+  readonly events: string | undefined;
+}
+
+/** As an operator with some memory would have it, and without a checkpoint in every turn. */
+const POSTGRES = { shared_buffers: "1GB", max_wal_size: "4GB" };
+
+const QUESTIONS: Readonly<Record<string, { needs: Needs; ask: (stack: BenchStack, order: Order) => Promise<Report> }>> =
+  {
+    ingest: {
+      needs: { kafka: true },
+      ask: (stack, { rounds, seconds }) => benchIngest(stack, count(rounds, 5), count(seconds, 4)),
+    },
+    path: { needs: { kafka: true, postgres: {} }, ask: (stack, { seconds }) => benchPath(stack, count(seconds, 20)) },
+    sink: {
+      needs: { kafka: true, postgres: POSTGRES },
+      ask: (stack, { rounds, events }) => benchSink(stack, count(rounds, 3), count(events, 400_000)),
+    },
+    throttle: {
+      needs: { postgres: POSTGRES },
+      ask: (stack, { rounds, seconds }) => benchThrottle(stack, count(rounds, 5), count(seconds, 5)),
+    },
+  };
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { rounds: { type: "string" }, seconds: { type: "string" }, json: { type: "string" } },
+    options: {
+      rounds: { type: "string" },
+      seconds: { type: "string" },
+      events: { type: "string" },
+      json: { type: "string" },
+    },
   });
-  const [question] = positionals;
-  if (positionals.length !== 1 || (question !== "ingest" && question !== "path")) {
+  const question = QUESTIONS[positionals[0] ?? ""];
+  if (positionals.length !== 1 || question === undefined) {
     process.stderr.write(USAGE);
     return 2;
   }
-  const stack = await startStack({ withPostgres: question === "path" });
+  const stack = await startStack(question.needs);
   const stop = (): void => void stack.close().finally(() => process.exit(1));
   process.once("SIGINT", stop).once("SIGTERM", stop);
   try {
     for (const line of stack.what) process.stderr.write(`${line}\n`);
-    const report =
-      question === "path"
-        ? await benchPath(stack, count(values.seconds, 20))
-        : await benchIngest(stack, count(values.rounds, 5), count(values.seconds, 4));
-    tell(report, stack, values.json);
+    const { rounds, seconds, events } = values;
+    tell(await question.ask(stack, { rounds, seconds, events }), stack, values.json);
     return 0;
   } finally {
     await stack.close();

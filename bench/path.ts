@@ -12,7 +12,8 @@ const SUBSCRIBERS = 1_000;
 export async function benchPath(stack: BenchStack, seconds: number): Promise<Report> {
   const progress = createProgress(2);
   progress.step("starting ingest, query and sink");
-  const [ingestUrl, queryUrl] = [await stack.serve("apps/ingest/main.ts"), await stack.serve("apps/query/main.ts")];
+  const [ingest, query] = [await stack.serve("apps/ingest/main.ts"), await stack.serve("apps/query/main.ts")];
+  const [ingestUrl, queryUrl] = [ingest.url, query.url];
   await stack.serve("apps/sink/main.ts");
   progress.step(`${EVENTS_PER_SECOND} events/s, ${SUBSCRIBERS} subscribers, for ${seconds} s`);
   const { databaseUrl = "" } = stack;

@@ -88,7 +88,7 @@ function versionsOf(stack: BenchStack): Record<string, string> {
   return {
     spillway: `${own.version} ${commit()}`.trim(),
     node: process.versions.node,
-    kafka: process.env["KAFKA_BROKERS"] ? "(given)" : KAFKA_VERSION,
+    ...(stack.brokers && { kafka: process.env["KAFKA_BROKERS"] ? "(given)" : KAFKA_VERSION }),
     ...(stack.postgresVersion && { postgres: stack.postgresVersion }),
     kafkajs: of("kafkajs"),
     fastify: of("fastify"),

@@ -9,6 +9,7 @@ import { Kafka, logLevel } from "kafkajs";
 import pg from "pg";
 import { freePorts } from "../infra/ports.ts";
 import { type Child, endProcess, spawnGuarded } from "../infra/process.ts";
+import type { PostgresServer } from "../infra/server.ts";
 import { provideKafka, providePostgres } from "../infra/stack.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -17,6 +18,7 @@ const STOP_LIMIT_MS = 30_000;
 const LINES_MAX = 200;
 
 export interface BenchStack {
+  /** Empty without Kafka. */
   readonly brokers: string;
   readonly topic: string;
   readonly partitions: number;
@@ -25,14 +27,29 @@ export interface BenchStack {
   /** In a line: what is used and where it comes from. */
   readonly what: readonly string[];
   readonly postgresVersion: string | undefined;
-  /** Starts a server program on a free port and waits for its /readyz. @returns its address */
-  serve(program: string, env?: Readonly<Record<string, string>>): Promise<string>;
+  /** The server itself, for whoever wants to stop it. Undefined without a database. */
+  readonly postgres: PostgresServer | undefined;
+  /** Starts a server program on a free port, and waits until it is ready or, if that is not wanted, until it answers. */
+  serve(program: string, env?: Readonly<Record<string, string>>, ready?: boolean): Promise<Served>;
   /** Runs a program of this folder to its end. @returns what its last line says, as JSON. @throws when it fails */
   measure<T>(program: string, order: object): Promise<T>;
   close(): Promise<void>;
 }
 
-export async function startStack({ withPostgres }: { withPostgres: boolean }): Promise<BenchStack> {
+/** A server that runs; it is stopped with the stack if not before. */
+interface Served {
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+/** What a bench needs. */
+export interface Needs {
+  readonly kafka?: boolean;
+  /** With settings of its own. */
+  readonly postgres?: Readonly<Record<string, string>>;
+}
+
+export async function startStack(needs: Needs): Promise<BenchStack> {
   const folder = mkdtempSync(join(tmpdir(), "spillway-bench-"));
   chmodSync(folder, 0o755);
   const what: string[] = [];
@@ -44,31 +61,34 @@ export async function startStack({ withPostgres }: { withPostgres: boolean }): P
   const name = `bench_${randomUUID().slice(0, 8)}`;
   const topic = `${name}.events`;
   try {
-    const kafka = await provideKafka({ dataDir: join(folder, "kafka"), say });
-    toClose.unshift(() => kafka.remove());
-    await kafka.start();
-    toClose.unshift(() => dropTopics(kafka.brokers, topic));
-    const postgres = withPostgres ? await providePostgres({ dataDir: join(folder, "postgres"), say }) : undefined;
+    const kafka = needs.kafka ? await provideKafka({ dataDir: join(folder, "kafka"), say }) : undefined;
+    if (kafka) toClose.unshift(() => kafka.remove());
+    await kafka?.start();
+    if (kafka) toClose.unshift(() => dropTopics(kafka.brokers, topic));
+    const settings = needs.postgres;
+    const postgres = settings && (await providePostgres({ dataDir: join(folder, "postgres"), say, settings }));
     if (postgres) toClose.unshift(() => postgres.remove());
     await postgres?.start();
     const database = postgres && (await newDatabase(postgres.url, name));
     if (database) toClose.unshift(database.drop);
     const env = {
-      KAFKA_BROKERS: kafka.brokers,
+      ...(kafka && { KAFKA_BROKERS: kafka.brokers }),
       SPILLWAY_TOPIC: topic,
       ...(database && { DATABASE_URL: database.url }),
     };
     return {
-      brokers: kafka.brokers,
+      brokers: kafka?.brokers ?? "",
       topic,
       partitions: 12,
       databaseUrl: database?.url,
       what,
       postgresVersion: database?.version,
-      serve: async (program, more = {}) => {
-        const { url, child } = await serve(program, { ...env, ...more });
-        toClose.unshift(() => endProcess(child, "SIGTERM", STOP_LIMIT_MS));
-        return url;
+      postgres: postgres && Object.create(postgres, { url: { value: database?.url } }),
+      serve: async (program, more = {}, ready = true) => {
+        const { url, child } = await serve(program, { ...env, ...more }, ready);
+        const stop = (): Promise<void> => endProcess(child, "SIGTERM", STOP_LIMIT_MS);
+        toClose.unshift(stop);
+        return { url, stop };
       },
       measure,
       close,
@@ -79,7 +99,11 @@ export async function startStack({ withPostgres }: { withPostgres: boolean }): P
   }
 }
 
-async function serve(program: string, env: Readonly<Record<string, string>>): Promise<{ url: string; child: Child }> {
+async function serve(
+  program: string,
+  env: Readonly<Record<string, string>>,
+  ready: boolean,
+): Promise<{ url: string; child: Child }> {
   const [port] = await freePorts(1);
   const lines: string[] = [];
   const output = (line: string): void => {
@@ -90,7 +114,7 @@ async function serve(program: string, env: Readonly<Record<string, string>>): Pr
   const child = await spawnGuarded({ file: process.execPath, args: [program], cwd: ROOT, env: own, output });
   const url = `http://127.0.0.1:${port}`;
   for (let waitedMs = 0; ; waitedMs += 50) {
-    const answer = await fetch(`${url}/readyz`).catch(() => undefined);
+    const answer = await fetch(`${url}/${ready ? "readyz" : "healthz"}`).catch(() => undefined);
     if (answer?.ok) return { url, child };
     if (child.ended !== undefined || waitedMs > READY_LIMIT_MS) {
       await endProcess(child, "SIGKILL", STOP_LIMIT_MS);

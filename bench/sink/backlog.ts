@@ -1,0 +1,44 @@
+/** Puts a backlog into the topic, with kafkajs alone: the sink is what is measured. A process of its own; prints a line. */
+import { Kafka, logLevel } from "kafkajs";
+import { encodeEvent } from "#lib/codec.ts";
+import { numberAt, numbered, partitionFor } from "./rows.ts";
+
+export interface BacklogOrder {
+  readonly brokers: string;
+  readonly topic: string;
+  readonly partitions: number;
+  readonly events: number;
+  readonly clients: number;
+  readonly repeats: boolean;
+}
+
+const SEND_RECORDS = 4_000;
+
+const order = JSON.parse(process.argv[2] ?? "null") as BacklogOrder;
+const { brokers, topic, partitions, events, clients, repeats } = order;
+const producer = new Kafka({
+  brokers: brokers.split(","),
+  logLevel: logLevel.ERROR,
+  connectionTimeout: 5_000,
+}).producer({
+  idempotent: true,
+  createPartitioner:
+    () =>
+    ({ message: { partition } }) =>
+      partition ?? 0,
+});
+await producer.connect();
+for (let from = 0; from < events; from += SEND_RECORDS) {
+  const messages = Array.from({ length: Math.min(SEND_RECORDS, events - from) }, (_, at) => {
+    const event = numbered(numberAt(from + at, repeats), clients);
+    return {
+      key: Buffer.from(event.clientId),
+      value: encodeEvent(event),
+      partition: partitionFor(event.clientId, partitions),
+    };
+  });
+  await producer.send({ topic, acks: -1, messages });
+}
+await producer.disconnect();
+process.stdout.write(`${JSON.stringify({ events })}\n`);
+process.exit(0);

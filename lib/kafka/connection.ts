@@ -79,10 +79,10 @@ export function openCluster(options: KafkaOptions): { readonly cluster: RawClust
 
 /**
  * What is no news: a port throws what a `Response` or connection line tells of (a broker that is away made forty of them a
- * second), and a producer is replaced after its last retry, so the
+ * second), a group reader tells of a member's crash, and a producer is replaced after its last retry, so the
  * warning about limited retries does not hold.
  */
-const NO_NEWS = /^(Response |Connection error|Failed to connect|Limiting retries for the idempotent producer)/;
+const NO_NEWS = /^(Response |Crash: |Connection error|Failed to connect|Limiting retries for the idempotent producer)/;
 
 function routeTo(log: Log, wire: Wire): logCreator {
   return () =>

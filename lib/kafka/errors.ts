@@ -60,6 +60,18 @@ export function isRefused(error: unknown): boolean {
   return chain(error).some(({ type }) => REFUSED.has(type));
 }
 
+/** What a group's coordinator answers while it is being chosen or has just started, as at the very first join. */
+const NO_COORDINATOR: ReadonlySet<string> = new Set([
+  "GROUP_LOAD_IN_PROGRESS",
+  "GROUP_COORDINATOR_NOT_AVAILABLE",
+  "NOT_COORDINATOR_FOR_GROUP",
+]);
+
+/** Whether the group has nobody yet who could take members in. */
+export function isWithoutCoordinator(error: unknown): boolean {
+  return chain(error).some(({ type }) => NO_COORDINATOR.has(type));
+}
+
 /** The error a port throws: what was being done, what went wrong, and its kind. Errors of the ports stay as they are. */
 export function toLogError(doing: string, error: unknown, kind?: LogErrorKind): LogError | OffsetOutOfRange {
   if (error instanceof LogError || error instanceof OffsetOutOfRange) return error;

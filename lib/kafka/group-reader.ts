@@ -1,7 +1,7 @@
 /** Port 2 over kafkajs: membership that outlasts lost connections, one kafkajs consumer after the other. */
 import assert from "node:assert/strict";
 import type { KafkaOptions } from "./connection.ts";
-import { toLogError } from "./errors.ts";
+import { isWithoutCoordinator, toLogError } from "./errors.ts";
 import { Member } from "./group-member.ts";
 import { Leaders } from "./leaders.ts";
 import { type GroupHandlers, type GroupReader, LogError } from "./ports.ts";
@@ -91,7 +91,9 @@ class Reader implements GroupReader {
     if (end.kind === "failed") throw end.error;
     const error = toLogError(`reading ${topic} in group ${groupId}`, end.error);
     if ("kind" in error && error.kind === "fatal") throw error;
-    this.#options.log.warn("group member was lost, another one joins", { topic, groupId, error });
+    const { log } = this.#options;
+    if (isWithoutCoordinator(error)) log.info("group has no coordinator yet, joining again", { topic, groupId });
+    else log.warn("group member was lost, another one joins", { topic, groupId, error });
     return member.memberId;
   }
 

@@ -42,6 +42,7 @@ export class Wire {
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
     this.#countProduceRequests(socket);
+    letGoQuietly(socket);
     return socket;
   };
 
@@ -64,6 +65,15 @@ export class Wire {
       return write(chunk, encoding);
     }) as Socket["write"];
   }
+}
+
+/**
+ * kafkajs lets go of a connection each time that it finds it broken. On a socket that never connected, Node keeps each
+ * `unref` for the day when it does: eleven tries at a broker that is away, and it warns of a leak.
+ */
+function letGoQuietly(socket: Socket): void {
+  const unref = socket.unref.bind(socket);
+  socket.unref = () => (socket.destroyed ? socket : unref());
 }
 
 /** kafkajs hands on what it was given: `true`, options, or nothing. */

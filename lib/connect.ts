@@ -1,4 +1,5 @@
 /** A role's way to the log: connections to Kafka, the topics made sure of, the control topic read. */
+import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
 import { type logSettings, type Settings, topicNames } from "#lib/config.ts";
 import { connectKafka, type Kafka } from "#lib/kafka/client.ts";
@@ -38,25 +39,16 @@ export async function connectLog(
 ): Promise<ConnectedLog> {
   const kafka = connectKafka({ brokers: settings.KAFKA_BROKERS, clientId: `spillway-${role}`, log, clock });
   for (;;) {
-    await using stack = new AsyncDisposableStack();
     try {
-      const admin = stack.adopt(await kafka.admin(), (one) => one.close());
-      const reader = stack.adopt(await kafka.partitionReader(), (one) => one.close());
-      const producer = stack.adopt(await kafka.producer(CONTROL_GIVE_UP_MS), (one) => one.close());
-      const names = topicNames(settings);
-      const opened = await openLog({
-        topic: names.topic,
-        controlTopic: names.control,
-        partitions: settings.SPILLWAY_PARTITIONS,
-        admin,
-        reader,
-        producer,
-        log,
-        clock,
-      });
-      log.info("log opened", { ...opened.identity });
-      const open = stack.move();
-      return { ...opened, kafka, admin, reader, close: () => open.disposeAsync() };
+      // A broker that takes connections and never answers holds an attempt up for a minute.
+      const attempt = connectOnce(kafka, settings, { log, clock });
+      const connected = await unlessAborted(signal, attempt);
+      log.info("log opened", { ...connected.identity });
+      // They weaken what an acknowledgement means. All roles would say the same at once.
+      if (role === "ingest")
+        for (const warning of connected.warnings)
+          log.warn("topic is weaker than advised", { topic: connected.identity.topic, warning });
+      return connected;
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof LogError)) throw error;
@@ -65,4 +57,29 @@ export async function connectLog(
     }
     await clock.sleep(RETRY_MS, signal);
   }
+}
+
+/** @throws TopicUnfit, LogError */
+async function connectOnce(
+  kafka: Kafka,
+  settings: Settings<typeof logSettings>,
+  { log, clock }: Surroundings,
+): Promise<ConnectedLog> {
+  await using stack = new AsyncDisposableStack();
+  const admin = stack.adopt(await kafka.admin(), (one) => one.close());
+  const reader = stack.adopt(await kafka.partitionReader(), (one) => one.close());
+  const producer = stack.adopt(await kafka.producer(CONTROL_GIVE_UP_MS), (one) => one.close());
+  const names = topicNames(settings);
+  const opened = await openLog({
+    topic: names.topic,
+    controlTopic: names.control,
+    partitions: settings.SPILLWAY_PARTITIONS,
+    admin,
+    reader,
+    producer,
+    log,
+    clock,
+  });
+  const open = stack.move();
+  return { ...opened, kafka, admin, reader, close: () => open.disposeAsync() };
 }

@@ -2,6 +2,7 @@
  * The control topic: what roles without a database must know. Identity of the log by epoch, checkpoints as the sinks
  * publish them, and every writer's schema by fingerprint. The last value of a key counts.
  */
+import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
 import { type ControlWriter, checkpointEntry, type Entry, identityEntry, schemaEntry } from "#lib/control-writer.ts";
 import { LogError, type LogRecord, OffsetOutOfRange, type PartitionReader, TopicMissing } from "#lib/kafka/ports.ts";
@@ -116,10 +117,10 @@ export class Control {
     const { topic, log, clock } = this.#parts;
     while (!signal.aborted) {
       try {
-        if (this.#doubted === null) await this.#read();
-        else await this.#restore(this.#doubted);
+        await unlessAborted(signal, this.#doubted === null ? this.#read() : this.#restore(this.#doubted));
         this.#unreachableSinceMs = null;
       } catch (error) {
+        if (signal.aborted) return;
         if (!(error instanceof LogError || error instanceof OffsetOutOfRange)) throw error;
         this.#unreachableSinceMs ??= clock.now();
         log.warn("control topic not read", { topic, error: error.message });

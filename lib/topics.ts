@@ -26,6 +26,8 @@ export interface OpenLog {
 /** An open log: its identity, and the control topic read to its end. */
 export interface OpenedLog {
   readonly identity: LogIdentity;
+  /** What of the topic only weakens a promise. */
+  readonly warnings: readonly string[];
   readonly control: Control;
   readonly controlWriter: ControlWriter;
 }
@@ -58,18 +60,13 @@ export async function openLog(given: OpenLog): Promise<OpenedLog> {
     config: EVENT_TOPIC_CONFIG,
   });
   const { faults, warnings } = topicFaults(wanted, facts);
-  for (const warning of warnings) log.warn("topic is weaker than advised", { topic: wanted, warning });
   if (faults.length > 0) throw new TopicUnfit(faults.join(" "));
   const identity = current ?? { epoch: 1, topic, partitions: facts.partitions };
-  if (identity.partitions !== facts.partitions)
-    throw new TopicUnfit(
-      `Topic ${wanted} has ${facts.partitions} partitions, but the log of epoch ${identity.epoch} was adopted with ` +
-        `${identity.partitions}: a client's partition would change. Restore the topic, or adopt a new log.`,
-    );
+  requirePartitions(identity, facts.partitions, log);
   // Whoever comes at the same time publishes the same: the identity follows from the topic alone.
   if (current === undefined) await controlWriter.identity(identity);
   await control.refresh();
-  return { identity, control, controlWriter };
+  return { identity, warnings, control, controlWriter };
 }
 
 /** A writer's first act: its schema must be known before a record of it can be met. @throws LogError */
@@ -85,6 +82,28 @@ function requireControl(topic: string, { partitions, config }: TopicFacts): void
     `The control topic ${topic} has ${partitions} partitions and cleanup.policy=${config["cleanup.policy"]}, but must have one ` +
       "partition and be compacted only. Set it so, or name another topic in SPILLWAY_CONTROL_TOPIC.",
   );
+}
+
+/**
+ * A client's events lie in the partition that the number at the beginning gave it: that number is the log's for ever, and
+ * what somebody adds to the topic is not part of it.
+ * @throws TopicUnfit when partitions are gone
+ */
+function requirePartitions({ epoch, topic, partitions }: LogIdentity, found: number, log: Log): void {
+  const what = `Topic ${topic} has ${found} partitions, but the log of epoch ${epoch} was begun with ${partitions}`;
+  if (found < partitions)
+    throw new TopicUnfit(
+      `${what}: Kafka takes none away, so the topic was made anew, and a client's events would lie elsewhere. What is saved stays ` +
+        `as it is. Restore the topic with its ${partitions} partitions and their offsets, or begin a new log: another ` +
+        "SPILLWAY_TOPIC and another database.",
+    );
+  if (found > partitions)
+    log.warn("topic has more partitions than its log", {
+      topic,
+      warning:
+        `${what}: somebody added ${found - partitions}. Every event is where it was and Spillway goes on with the first ` +
+        `${partitions}; what others write to the added ones is set aside as dead letters. Nothing needs to be done.`,
+    });
 }
 
 /** What of a topic's settings breaks a promise, and what only weakens it. Pure. */

@@ -20,7 +20,9 @@ export async function startOffsets(
     try {
       const offsets = await admin.offsets(identity.topic);
       return new Map(
-        [...offsets].map(([partition, { low }]) => [partition, { start: known.get(partition) ?? low, logStart: low }]),
+        [...offsets]
+          .filter(([partition]) => partition < identity.partitions)
+          .map(([partition, { low }]) => [partition, { start: known.get(partition) ?? low, logStart: low }]),
       );
     } catch (error) {
       if (!(error instanceof LogError) || error.kind === "fatal") throw error;

@@ -1,4 +1,5 @@
 /** Reads the log's every partition to its end, and goes on reading: the only writer of the tail. */
+import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
 import type { LogIdentity } from "#lib/control.ts";
 import { encodeCursor } from "#lib/cursor.ts";
@@ -80,12 +81,13 @@ export class TailReader {
   async #round(signal: AbortSignal): Promise<void> {
     const { tail, log, identity } = this.#parts;
     try {
-      if (this.#unseen()) await this.#prove();
+      if (this.#unseen()) await unlessAborted(signal, this.#prove());
       await this.#fetch(signal);
       if (this.#missingSinceMs !== null) log.info("log reached", { topic: identity.topic });
       this.#missingSinceMs = null;
       this.#backoffMs = BACKOFF_MS_MIN;
     } catch (error) {
+      if (signal.aborted) return;
       if (error instanceof OffsetOutOfRange) await this.#outOfRange(error, signal);
       else if (!(error instanceof LogError) || error.kind === "fatal") throw error;
       else await this.#backOff(SILENT, error.message, signal);
@@ -123,7 +125,7 @@ export class TailReader {
     const { reader, identity, clock } = this.#parts;
     const offsets = this.#next();
     const request = { topic: identity.topic, offsets, maxWaitMs: POLL_MS, maxBytes: FETCH_BYTES };
-    const answer = await reader.fetch(request).catch((error: unknown) => {
+    const answer = await unlessAborted(signal, reader.fetch(request)).catch((error: unknown) => {
       this.#answeredMs = null;
       throw error;
     });

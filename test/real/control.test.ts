@@ -62,14 +62,14 @@ describe("a log that would break a promise is not opened", () => {
     await expect(log.open()).rejects.toThrow(/cleanup.policy=compact.*Set it to delete/);
   });
 
-  test("another number of partitions than was adopted", async () => {
+  test("fewer partitions than it was begun with", async () => {
     const log = await used(connectTestLog());
     await log.admin.ensureTopic({ topic: log.topic, partitions: 2, config: EVENT_TOPIC_CONFIG });
     await log.admin.ensureTopic({ topic: log.controlTopic, partitions: 1, config: CONTROL_TOPIC_CONFIG });
     const identity = JSON.stringify({ topic: log.topic, partitions: 3 });
     await log.producer.append(log.controlTopic, [{ partition: 0, records: [raw("identity/1", identity)] }]);
     await expect(log.open()).rejects.toThrow(TopicUnfit);
-    await expect(log.open()).rejects.toThrow(/has 2 partitions.*adopted with 3/);
+    await expect(log.open()).rejects.toThrow(/has 2 partitions.*begun with 3.*Restore the topic with its 3 partitions/);
   });
 
   test.each([

@@ -1,7 +1,7 @@
 /**
  * Promise: what others do to the topics never makes an answer short without a word. Attack: a transaction left open among the
  * events; the control topic deleted, or made anew and longer than before, under running roles; the events' topic made anew and
- * filled beyond everything that was saved or read of the old one.
+ * filled beyond everything that was saved or read of the old one; partitions added to it.
  */
 import kafkajs from "kafkajs";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
@@ -166,4 +166,32 @@ describe("a topic of events made anew, and filled beyond what was saved and read
     proxy.mode = "pass";
     await stopped(query);
   });
+});
+
+test("partitions that somebody adds to the topic change nothing, for the roles that run and for those that start", async () => {
+  await using spillway = await startSpillway({ ingests: 1, sinks: 1, queries: 1 });
+  await post(spillway, "before");
+  await admin.createPartitions({ topicPartitions: [{ topic: spillway.topic, count: 7 }] });
+  const foreign = foreignClient().producer({ createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
+  await foreign.connect();
+  onTestFinished(() => foreign.disconnect());
+  const messages = [4, 5, 6].map((partition) => ({ partition, key: CLIENT.clientId, value: "{}" }));
+  await until("the new partitions take records", () => foreign.send({ topic: spillway.topic, messages }));
+  await post(spillway, "meanwhile");
+  expect(await read(spillway)).toEqual({ status: 200, ids: ["before", "meanwhile"] });
+  for (const role of spillway.roles) {
+    expect(await role.app.stop()).toBe(0);
+    await role.start();
+    const line = await role.app.line("topic has more partitions than its log");
+    for (const part of ["has 7 partitions", "begun with 4", "goes on with the first 4"]) expect(line).toContain(part);
+  }
+  await spillway.start("web");
+  await post(spillway, "after");
+  await until("all is saved, and what is no event set aside", async () => {
+    const [row] = await spillway.database.query<{ saved: number; dead: number }>(
+      "SELECT (SELECT count(*)::int FROM spillway.event) AS saved, (SELECT count(DISTINCT partition)::int FROM spillway.dead_letter) AS dead",
+    );
+    return row?.saved === 3 && row.dead === 3;
+  });
+  expect(await read(spillway)).toEqual({ status: 200, ids: ["before", "meanwhile", "after"] });
 });

@@ -1,0 +1,181 @@
+/**
+ * No outage and no overload of PostgreSQL ever makes a dead letter: what was acknowledged is saved when it is over.
+ * Attack: locked tables, restarts in the middle of batches, sessions ended and statements cancelled in storms, used-up
+ * connections, statement timeouts, every passing SQLSTATE from every row, a server that takes no writes, one after the other
+ * while events arrive.
+ */
+import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import type { PostgresServer } from "../../infra/server.ts";
+import { privatePostgres, queryOnce } from "../support/postgres.ts";
+import { until } from "../support/until.ts";
+import { holdTransaction } from "./support/faults.ts";
+import { type Spillway, startSpillway } from "./support/spillway.ts";
+import { endSessions, takeAllConnections } from "./support/store-faults.ts";
+import { newSeed, produce } from "./support/workload.ts";
+
+const CLIENTS = ["a", "b", "c", "d", "e"];
+const CONNECTIONS_MAX = "20";
+
+let postgres: PostgresServer & AsyncDisposable;
+let spillway: Spillway;
+const seed = newSeed("outages");
+let round = 0;
+/** What the log held when the fault began. */
+let before = 0;
+
+beforeAll(async () => {
+  postgres = await privatePostgres({ max_connections: CONNECTIONS_MAX, deadlock_timeout: "10ms" });
+  // Nothing dies here but PostgreSQL: a machine that is merely busy must not cost the sink its membership.
+  const env = { SPILLWAY_SESSION_TIMEOUT_MS: "45000" };
+  spillway = await startSpillway({ databaseUrl: postgres.url, env, ingests: 1, sinks: 1, queries: 1 });
+  return async () => {
+    await spillway[Symbol.asyncDispose]();
+    await postgres.remove();
+  };
+});
+
+const run = (statement: string): Promise<unknown[]> => queryOnce(postgres.url, statement);
+const records = async (): Promise<number> => (await (await spillway.log()).records()).length;
+
+function write(requests: number): Promise<void> {
+  const name = `outage${++round}-`;
+  return produce(spillway.producer, { nodes: [spillway.ingest], clients: CLIENTS, requests, seed: seed + round, name });
+}
+
+/** What a sink says of transactions that failed, since a mark in its lines. */
+const failures = (since: number, text: string): number =>
+  spillway.sink.app.lines.slice(since).filter((line) => line.includes(text)).length;
+
+/** Writes until the sink has said so of its store so often. */
+async function untilFelt(text: string, times = 3): Promise<void> {
+  const since = spillway.sink.app.lines.length;
+  await until(
+    `the sink is told "${text}" ${times} times`,
+    async () => {
+      await write(10);
+      return failures(since, text) >= times;
+    },
+    { limitMs: 90_000 },
+  );
+}
+
+/** Does it again and again while `work` runs. */
+async function during(again: () => Promise<unknown>, work: () => Promise<void>): Promise<void> {
+  const done = new AbortController();
+  const storm = (async () => {
+    while (!done.signal.aborted) await again();
+  })();
+  storm.catch(() => undefined);
+  try {
+    await work();
+  } finally {
+    done.abort();
+    await storm;
+  }
+}
+
+beforeEach(async () => {
+  await write(20);
+  before = await records();
+});
+
+afterEach(async () => {
+  await write(20);
+  await spillway.saved(120_000);
+  const [found] = await spillway.database.query<{ dead: number; refused: string | null }>(
+    "SELECT count(*)::int AS dead, min(reason || ': ' || detail) AS refused FROM spillway.dead_letter",
+  );
+  expect(found).toEqual({ dead: 0, refused: null });
+  expect(await records()).toBeGreaterThan(before + 40);
+  expect(spillway.sink.app.ended).toBeUndefined();
+});
+
+test.each(["spillway.event", "spillway.checkpoint", "spillway.dead_letter, spillway.event"])(
+  "%s is locked",
+  async (tables) => {
+    await using _lock = await holdTransaction(postgres.url, `LOCK TABLE ${tables} IN ACCESS EXCLUSIVE MODE`);
+    await untilFelt("lock timeout");
+  },
+);
+
+test("the server is restarted while batches are written", async () => {
+  for (let times = 0; times < 3; times++) {
+    const writing = write(60);
+    await postgres.kill();
+    await untilFelt("ECONNREFUSED", 1);
+    await postgres.start();
+    await writing;
+    await write(30);
+  }
+});
+
+test("sessions are ended in a storm", async () => {
+  const ended = new Set<number>();
+  await during(
+    async () => {
+      for (const pid of await endSessions(postgres.url)) ended.add(pid);
+    },
+    async () => {
+      await write(50);
+      await until("twenty sessions ended", () => ended.size >= 20, { limitMs: 60_000 });
+    },
+  );
+});
+
+test("statements are cancelled in a storm", async () => {
+  const cancel =
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'spillway-sink' AND state = 'active'";
+  await during(
+    () => run(cancel),
+    () => untilFelt("canceling statement due to user request", 1),
+  );
+});
+
+test("every connection is used up", async () => {
+  await using _crowd = await takeAllConnections(postgres.url);
+  await untilFelt("too many clients");
+});
+
+test("every COPY runs into a statement timeout", async () => {
+  // The transaction's first statement shortens the time of the next.
+  await run(`CREATE FUNCTION public.hurry() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM set_config('statement_timeout', '1', true); RETURN NEW; END $$`);
+  await run(
+    "CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); RETURN NEW; END $$",
+  );
+  await run(
+    "CREATE TRIGGER hurry BEFORE INSERT OR UPDATE ON spillway.checkpoint FOR EACH ROW EXECUTE FUNCTION public.hurry()",
+  );
+  await run("CREATE TRIGGER dawdle BEFORE INSERT ON spillway.event FOR EACH ROW EXECUTE FUNCTION public.dawdle()");
+  await untilFelt("canceling statement due to statement timeout");
+  await run("DROP TRIGGER hurry ON spillway.checkpoint");
+  await run("DROP TRIGGER dawdle ON spillway.event");
+});
+
+test.each([
+  ["40P01", "deadlock detected"],
+  ["40001", "could not serialize access"],
+  ["53100", "No space left on device"],
+  ["53200", "out of memory"],
+  ["57P03", "the database system is starting up"],
+  ["25006", "cannot execute COPY FROM in a read-only transaction"],
+  ["58030", "could not write block"],
+])("every row meets SQLSTATE %s, %s", async (code, message) => {
+  await run(`CREATE OR REPLACE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION '${message}' USING ERRCODE = '${code}'; END $$`);
+  await run("CREATE TRIGGER fail BEFORE INSERT ON spillway.event FOR EACH ROW EXECUTE FUNCTION public.fail()");
+  await untilFelt(message, 2);
+  await run("DROP TRIGGER fail ON spillway.event");
+});
+
+test("the server takes no writes, as an old primary after a failover", async () => {
+  await run("ALTER SYSTEM SET default_transaction_read_only = on");
+  await run("SELECT pg_reload_conf()");
+  await untilFelt("read-only transaction");
+  await run("ALTER SYSTEM RESET default_transaction_read_only");
+  await run("SELECT pg_reload_conf()");
+});
+
+test("and in the end nothing is lost, repeated or out of order", async () => {
+  await spillway.check({ okIds: 1_000, rows: 1_000 });
+});

@@ -8,6 +8,8 @@ type Done = (error: Error | null, body?: Buffer) => void;
 
 /** What a chunk costs besides its bytes: bodies sent in chunks of one byte took 420 bytes for each. */
 const CHUNK_BYTES = 512;
+/** More become one: small ones that live for long are collected late. 4 MiB as Node reads them are 64. */
+const CHUNKS_MAX = 256;
 
 /** A content type's parser for Fastify: the bytes as they were sent. */
 export const bodyParser =
@@ -67,13 +69,18 @@ class Receiving {
     if (this.#length > bytesMax) this.#settle(new ProblemError(tooLarge(bytesMax)));
     else if (this.#refused) return;
     // In one piece, as most are: it is handed on in this turn, and needs no room.
-    else if (chunk.length === declared || this.#grow(chunk.length + CHUNK_BYTES)) this.#chunks.push(chunk);
+    else if (chunk.length === declared || this.#grow(chunk.length + CHUNK_BYTES)) this.#keep(chunk);
     else if (!this.#settled) this.#refuse();
   };
 
   readonly #end = (): void => this.#settle(this.#refused ? new ProblemError(noRoom(this.#parts.room)) : null);
 
   readonly #cut = (cause: Error): void => this.#settle(new ProblemError(CUT, { cause }));
+
+  #keep(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    if (this.#chunks.length > CHUNKS_MAX) this.#chunks = [Buffer.concat(this.#chunks)];
+  }
 
   #grow(bytes: number): boolean {
     if (this.#hold !== null) return this.#hold.grow(bytes);

@@ -78,7 +78,7 @@ test("a body arrives byte for byte, however it is cut, and however often one con
   told.write(whole);
   expect(await answer(told)).toMatch(/ 200 .*{"bytes":1000003,"ends":\[97,99\]}$/s);
   const cut = await open("transfer-encoding: chunked");
-  for (let at = 0; at < whole.length; at += 100_000) cut.write(chunk(whole.subarray(at, at + 100_000)));
+  for (let at = 0; at < whole.length; at += 1_000) cut.write(chunk(whole.subarray(at, at + 1_000)));
   cut.write(LAST);
   expect(await answer(cut)).toMatch(/ 200 .*{"bytes":1000003,"ends":\[97,99\]}$/s);
   cut.write(
@@ -132,6 +132,14 @@ test("a body that outgrows the room is dropped, read to its end, and answered th
   const done = answer(other);
   other.write("z");
   expect(await done).toContain('{"bytes":3670016,');
+});
+
+test("a body in tiny chunks takes the room that they cost", async () => {
+  const { open } = await given();
+  const socket = await open("transfer-encoding: chunked");
+  socket.write(chunk(Buffer.alloc(1)).toString("latin1").repeat(20_000));
+  socket.write(LAST);
+  expect(await answer(socket)).toMatch(/ 503 .*"code":"overloaded"/s);
 });
 
 test("a body that is cut gives its room back", async () => {

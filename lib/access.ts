@@ -7,7 +7,7 @@ import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { ProblemError, problem } from "./problem.ts";
 
-/** append events of, read events of; operate: metrics, lag and dead letters of the whole node. */
+/** append events of, read events of; operate: metrics and lag of the whole node, dead letters of. */
 export const VERBS = ["append", "read", "operate"] as const;
 export type Verb = (typeof VERBS)[number];
 
@@ -15,8 +15,11 @@ export type Verb = (typeof VERBS)[number];
 export interface Access {
   /** The key's name, for logs; never the token. */
   readonly name: string;
-  /** Identity is bytewise: no folding of case, no Unicode normalisation. */
-  allows(verb: Verb, clientId: string): boolean;
+  /**
+   * Identity is bytewise: no folding of case, no Unicode normalisation.
+   * @param clientId null: nobody can tell whose it is, which is the matter of keys for every client alone
+   */
+  allows(verb: Verb, clientId: string | null): boolean;
   /** For what concerns no single client. */
   holds(verb: Verb): boolean;
 }
@@ -114,8 +117,11 @@ function accessOf({ name, clients, verbs }: KeyRecord): Access {
   return {
     name,
     holds: (verb) => held.has(verb),
-    allows: (verb, clientId) =>
-      held.has(verb) && (exact.has(clientId) || prefixes.some((prefix) => clientId.startsWith(prefix))),
+    allows: (verb, clientId) => {
+      if (!held.has(verb)) return false;
+      if (clientId === null) return prefixes.includes("");
+      return exact.has(clientId) || prefixes.some((prefix) => clientId.startsWith(prefix));
+    },
   };
 }
 

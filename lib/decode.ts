@@ -13,6 +13,12 @@ export type Decoded =
   | { readonly ok: true; readonly record: LogRecord; readonly event: Event }
   | { readonly ok: false; readonly record: LogRecord; readonly reason: string; readonly detail: string };
 
+/** What a value says by itself. An event that is not valid comes with its fault. `reason` is a stable word. */
+export interface ValueRead {
+  readonly event: Event | null;
+  readonly fault: { readonly reason: string; readonly detail: string } | null;
+}
+
 /** Resolves a writer schema's JSON text by fingerprint; undefined when the control topic does not know it either. */
 export type SchemaLookup = (fingerprint: string) => Promise<string | undefined>;
 
@@ -40,6 +46,27 @@ export class RecordDecoder {
     return decoded;
   }
 
+  /**
+   * What values say whatever their records' keys and partitions: of records that were set aside, which may say more by now.
+   * @throws LogError as `decode`
+   */
+  async values(values: readonly (Buffer | null)[]): Promise<ValueRead[]> {
+    const read: ValueRead[] = [];
+    const unknown = new Set<string>();
+    for (const value of values) {
+      let result = this.#decoder.decode(value);
+      let fault: ValueRead["fault"] = null;
+      if (!result.ok && result.reason === "unknown-schema") {
+        fault = await this.#learn(result.fingerprint, unknown);
+        if (fault === null) result = this.#decoder.decode(value);
+      }
+      if (result.ok) read.push({ event: result.event, fault: faultOf(result.event) });
+      else if (result.reason === "undecodable") read.push({ event: null, fault: result });
+      else read.push({ event: null, fault });
+    }
+    return read;
+  }
+
   /** undefined: the schema must be looked up first. */
   #now(partition: number, record: LogRecord): Decoded | undefined {
     const result = this.#decoder.decode(record.value);
@@ -50,20 +77,26 @@ export class RecordDecoder {
 
   async #later(partition: number, record: LogRecord, unknown: Set<string>): Promise<Decoded> {
     const fingerprint = record.value?.toString("hex", 2, 10) ?? "";
+    const fault = await this.#learn(fingerprint, unknown);
+    if (fault !== null) return dead(record, fault.reason, fault.detail);
+    return this.#now(partition, record) ?? dead(record, "unknown-schema", `the schema ${fingerprint} did not resolve`);
+  }
+
+  /** Null: the schema is known from now on. */
+  async #learn(fingerprint: string, unknown: Set<string>): Promise<ValueRead["fault"]> {
     const schema = unknown.has(fingerprint) ? undefined : await this.#lookup(fingerprint);
-    if (schema === undefined) unknown.add(fingerprint);
-    if (schema === undefined)
-      return dead(record, "unknown-schema", `no writer has published a schema with the fingerprint ${fingerprint}`);
+    if (schema === undefined) {
+      unknown.add(fingerprint);
+      const detail = `no writer has published a schema with the fingerprint ${fingerprint}`;
+      return { reason: "unknown-schema", detail };
+    }
     try {
       this.#decoder.learn(fingerprint, schema);
+      return null;
     } catch (error) {
-      return dead(
-        record,
-        "unreadable-schema",
-        `the writer's schema ${fingerprint} cannot be read as an event: ${error}`,
-      );
+      const detail = `the writer's schema ${fingerprint} cannot be read as an event: ${error}`;
+      return { reason: "unreadable-schema", detail };
     }
-    return this.#now(partition, record) ?? dead(record, "unknown-schema", `the schema ${fingerprint} did not resolve`);
   }
 
   #judge(partition: number, record: LogRecord, event: Event): Decoded {
@@ -76,9 +109,14 @@ export class RecordDecoder {
         "wrong-partition",
         `the clientId belongs to partition ${partitionOf(record.key, this.#partitions)}`,
       );
-    const fault = eventFault(event);
-    return fault === null ? { ok: true, record, event } : dead(record, fault.code, `${fault.field}: ${fault.detail}`);
+    const fault = faultOf(event);
+    return fault === null ? { ok: true, record, event } : dead(record, fault.reason, fault.detail);
   }
+}
+
+function faultOf(event: Event): ValueRead["fault"] {
+  const fault = eventFault(event);
+  return fault === null ? null : { reason: fault.code, detail: `${fault.field}: ${fault.detail}` };
 }
 
 const dead = (record: LogRecord, reason: string, detail: string): Decoded => ({ ok: false, record, reason, detail });

@@ -67,6 +67,11 @@ const TABLE = {
   ),
   querySubscribers: gauge("query_subscribers", "Live subscriptions open."),
   queryFrames: counter("query_frames_total", "Live frames sent, by type.", "type"),
+  queryRedrivenDeadLetters: counter(
+    "query_redriven_dead_letters_total",
+    "Dead letters that were to be re-driven, by outcome: published or refused.",
+    "outcome",
+  ),
 
   poolConnections: gauge("pool_connections", "Database connections open, by pool.", "pool"),
   poolWaiting: gauge("pool_waiting", "Callers waiting for a database connection, by pool.", "pool"),

@@ -118,7 +118,8 @@ export class Publisher {
 
   #count(bytes: number): void {
     this.#bytes += bytes;
-    this.#parts.metrics.ingestInFlightBytes.set(this.#bytes);
+    // Added up, not set: two publishers in one process share the metric.
+    this.#parts.metrics.ingestInFlightBytes.inc(bytes);
   }
 
   /**

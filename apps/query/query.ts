@@ -13,6 +13,8 @@ import { runAll, type Task } from "#lib/run.ts";
 import { Barrier } from "./barrier.ts";
 import { askCheckpoints, Checkpoints } from "./checkpoints.ts";
 import type { querySettings } from "./config.ts";
+import { DeadLetters } from "./dead-letters/dead-letters.ts";
+import { Republisher } from "./dead-letters/publish.ts";
 import { Followers } from "./followers.ts";
 import { ClientOrder, type Epochs, type Place } from "./places.ts";
 import { type Page, type PageQuery, Reader } from "./read.ts";
@@ -34,6 +36,7 @@ interface Running {
   readonly tailReader: TailReader;
   readonly checkpoints: Checkpoints;
   readonly followers: Followers;
+  readonly deadLetters: DeadLetters;
   readonly live: LiveParts;
 }
 
@@ -121,6 +124,11 @@ export class Query implements Task {
     }
   }
 
+  /** @throws ProblemError as `order` */
+  get deadLetters(): DeadLetters {
+    return this.#ensure().deadLetters;
+  }
+
   /** Per partition, as far as this node knows. */
   lag(): PartitionLag[] {
     const { epochs, tail, checkpoints } = this.#ensure();
@@ -179,8 +187,7 @@ export class Query implements Task {
       const { known, prepare } = await this.#knownCheckpoints(connected, open);
       const starts = await startOffsets(connected, known, this.#surroundings, signal);
       const decoder = new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint));
-      const bytesMax = this.#settings.SPILLWAY_TAIL_BYTES;
-      const tail = new Tail({ bytesMax, log, clock, metrics }, starts);
+      const tail = new Tail({ bytesMax: this.#settings.SPILLWAY_TAIL_BYTES, log, clock, metrics }, starts);
       const { epoch, partitions } = identity;
       const checkpoints = new Checkpoints({ epoch, partitions, rows: lookUps, tail, log, clock, known, prepare });
       const refresh = (): Promise<boolean> => checkpoints.refresh();
@@ -203,8 +210,10 @@ export class Query implements Task {
       const followers = new Followers(tail, verdicts);
       const reads = new Reader({ tail, rows: pages, checkpoints, barrier, clock, metrics });
       const live = { reader: reads, tail, verdicts, clock, log };
+      await using republisher = new Republisher(connected, this.#surroundings);
+      const deadLetters = new DeadLetters({ rows: this.#store.deadLetters, decoder, republisher, log, metrics });
       const epochs = { epoch, partitions: new Map(control.identities().map((one) => [one.epoch, one.partitions])) };
-      this.#running = { epochs, control, tail, tailReader, checkpoints, followers, live };
+      this.#running = { epochs, control, tail, tailReader, checkpoints, followers, deadLetters, live };
       await runAll([control, tailReader, checkpoints], signal, log);
     } finally {
       await reader.close();

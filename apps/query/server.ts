@@ -11,6 +11,7 @@ import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { Answers } from "./answers.ts";
+import { registerDeadLetters } from "./dead-letters/routes.ts";
 import { checkedClientId, LiveParameters, PageParameters, pageQuery } from "./parameters.ts";
 import type { Query } from "./query.ts";
 import { closeAll, LiveSocket } from "./websocket.ts";
@@ -57,11 +58,12 @@ export interface QueryParts {
   readonly metrics: Metrics;
 }
 
-/** `GET /api/v1/events`, `GET /api/v1/events/live`, `GET /api/v1/lag`. Must be awaited before the server listens. */
+/** `GET /api/v1/events`, `GET /api/v1/events/live`, `GET /api/v1/lag`, dead letters. Must be awaited before the server listens. */
 export async function registerQuery(server: Server, parts: QueryParts): Promise<void> {
   registerPages(server, parts);
   await registerLive(server, parts);
   registerLag(server, parts);
+  registerDeadLetters(server, parts.query);
 }
 
 function registerPages(server: Server, { query, clock }: QueryParts): void {

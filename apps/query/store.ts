@@ -10,6 +10,7 @@ import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import { verifyIdentity } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
+import { DeadLetterRows } from "./dead-letters/rows.ts";
 import { Rows } from "./rows.ts";
 import type { SameLog } from "./same-log.ts";
 
@@ -28,6 +29,7 @@ const CONNECT_TIMEOUT_MS = 2_000;
 export class Store {
   readonly lookUps: Rows;
   readonly pages: Rows;
+  readonly deadLetters: DeadLetterRows;
   readonly #lookUpPool: Pool;
   readonly #pagePool: Pool;
 
@@ -38,6 +40,7 @@ export class Store {
     this.#pagePool = pool(connectionsMax - LOOK_UP_CONNECTIONS);
     this.lookUps = new Rows(this.#lookUpPool);
     this.pages = new Rows(this.#pagePool);
+    this.deadLetters = new DeadLetterRows(this.#pagePool);
   }
 
   /**

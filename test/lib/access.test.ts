@@ -47,6 +47,14 @@ describe("a key", () => {
     fc.assert(fc.property(fc.string(), (client) => access({ clients: [{ prefix: "" }] }).allows("read", client)));
   });
 
+  test("opens what is nobody's with the empty prefix alone", () => {
+    expect(access({ clients: [{ prefix: "" }] }).allows("read", null)).toBe(true);
+    expect(access({ clients: [{ prefix: "" }] }).allows("operate", null)).toBe(false);
+    for (const clients of [[{ prefix: "n" }], [{ exact: "null" }, { prefix: "team-" }]])
+      expect(access({ clients }).allows("read", null)).toBe(false);
+    expect(access({ clients: [], verbs: ["operate"] }).allows("operate", null)).toBe(false);
+  });
+
   test("with an exact clientId is not moved by prefixes of it", () => {
     const key = access({ clients: [{ exact: "ab" }] });
     expect(key.allows("read", "a")).toBe(false);

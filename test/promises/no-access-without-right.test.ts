@@ -6,7 +6,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
+import { encodeEvent } from "#lib/codec.ts";
+import { encodeCursor } from "#lib/cursor.ts";
 import { partitionOf } from "#lib/partition.ts";
+import { someEvent } from "../support/records.ts";
 import { until } from "../support/until.ts";
 import { Follower } from "./support/follower.ts";
 import { Producer } from "./support/producer.ts";
@@ -31,6 +34,8 @@ const TOKENS = {
   readOnly: token("read-only"),
   appendOnly: token("append-only"),
   operator: token("operator"),
+  ownOperator: token("own-operator"),
+  allOperator: token("all-operator"),
 };
 const record = (name: keyof typeof TOKENS, clients: object[], verbs: string[]): object => {
   return { name, sha256: createHash("sha256").update(TOKENS[name]).digest("hex"), clients, verbs };
@@ -41,6 +46,8 @@ const KEYS = JSON.stringify([
   record("readOnly", [{ exact: OWN }], ["read"]),
   record("appendOnly", [{ exact: OWN }], ["append"]),
   record("operator", [], ["operate"]),
+  record("ownOperator", [{ exact: OWN }, { exact: COMPOSED }, { prefix: "team-a-" }], ["operate"]),
+  record("allOperator", [{ prefix: "" }], ["operate"]),
 ]);
 
 /** As another's clientId may be written; none of them is one that the own key names. */
@@ -149,7 +156,14 @@ const CLIENT_ROUTES: Readonly<Record<string, Attack>> = {
     return { status: closeCode - 4_000, code: told.problem?.code, body: JSON.stringify(told.problem) };
   },
 };
-const OPERATOR_ROUTES = ["GET /api/v1/lag", "GET /metrics"];
+/** And what each answers to a key with the verb operate and without any client; the second is asked for no dead letter. */
+const OPERATOR_ROUTES: Readonly<Record<string, number>> = {
+  "GET /api/v1/dead-letters": 200,
+  "GET /api/v1/dead-letters/{position}": 400,
+  "POST /api/v1/dead-letters/redrive": 400,
+  "GET /api/v1/lag": 200,
+  "GET /metrics": 200,
+};
 const OPEN_ROUTES = ["GET /healthz", "GET /readyz"];
 /** Neither a client's nor an operator's: any key opens it. */
 const ANY_KEY_ROUTES: readonly string[] = [];
@@ -163,7 +177,7 @@ async function routesOf(role: Role): Promise<string[]> {
   );
 }
 
-const KNOWN = [...Object.keys(CLIENT_ROUTES), ...OPERATOR_ROUTES, ...OPEN_ROUTES, ...ANY_KEY_ROUTES];
+const KNOWN = [...Object.keys(CLIENT_ROUTES), ...Object.keys(OPERATOR_ROUTES), ...OPEN_ROUTES, ...ANY_KEY_ROUTES];
 
 /** How a route answers no key, wrong keys and, if it is an operator's, keys without that verb. */
 async function refusesStrangers(role: Role, route: string): Promise<void> {
@@ -175,9 +189,10 @@ async function refusesStrangers(role: Role, route: string): Promise<void> {
   expect(await status(null)).toEqual([route, route.endsWith("/live") ? 426 : expected]);
   for (const wrong of ["Bearer", "Bearer nonsense", `Basic ${TOKENS.own}`, TOKENS.own, `Bearer ${TOKENS.own}x`])
     expect(await status(wrong)).toEqual([route, expected]);
-  if (!OPERATOR_ROUTES.includes(route)) return;
+  const operated = OPERATOR_ROUTES[route];
+  if (operated === undefined) return;
   expect(await status(bearer("own"))).toEqual([route, 403]);
-  expect(await status(bearer("operator"))).toEqual([route, 200]);
+  expect(await status(bearer("operator"))).toEqual([route, operated]);
 }
 
 test("every documented route of every role is known here, and refuses whom it must", async () => {
@@ -319,4 +334,76 @@ test("who has the right has it, and nothing of the intruder was stored", async (
   expect(records.map(({ event }) => event?.id)).not.toContain("intruder");
   await spillway.saved();
   await spillway.check({ okIds: 6, pages: 8, liveEvents: 6 }, []);
+});
+
+// After the check of what was sent: nobody has sent what is re-driven here.
+describe("dead letters", () => {
+  /** Set aside at these offsets, one of each; `whose` null: nobody can tell. */
+  const letters = [
+    { offset: 1_000n, whose: OWN, value: encodeEvent(someEvent({ clientId: OWN, id: "dead-own" })) },
+    ...DISGUISES.filter((clientId) => clientId !== "").map((whose, nth) => ({
+      offset: 1_001n + BigInt(nth),
+      whose,
+      value: encodeEvent(someEvent({ clientId: whose, id: "dead-foreign" })),
+    })),
+    { offset: 2_000n, whose: null, key: OWN, value: Buffer.from(`no event, but ${FOREIGN}'s data`) },
+    { offset: 2_001n, whose: null, key: OWN, value: encodeEvent(someEvent({ clientId: FOREIGN, id: "dead-foreign" })) },
+    { offset: 2_002n, whose: null, key: FOREIGN, value: encodeEvent(someEvent({ clientId: OWN, id: "dead-strange" })) },
+  ];
+  const at = (offset: bigint): string => encodeCursor({ epoch: 1, partition: 0, offset });
+  const redrive = (name: keyof typeof TOKENS, body: object): Promise<Answer> =>
+    ask("/api/v1/dead-letters/redrive", bearer(name), { method: "POST", body: JSON.stringify(body) });
+  const show = (name: keyof typeof TOKENS, offset: bigint): Promise<Answer> =>
+    ask(`/api/v1/dead-letters/${at(offset)}`, bearer(name));
+  const listed = async (name: keyof typeof TOKENS): Promise<string[]> => {
+    const { body } = await ask("/api/v1/dead-letters?limit=1000", bearer(name));
+    return (JSON.parse(body) as { deadLetters: { position: string }[] }).deadLetters.map(({ position }) => position);
+  };
+  const onLog = async (): Promise<number> => (await (await spillway.log()).records()).length;
+
+  beforeAll(async () => {
+    for (const { offset, whose, value, ...more } of letters)
+      await spillway.database.query(
+        `INSERT INTO spillway.dead_letter (log_epoch, partition, "offset", reason, detail, key, value, record_time)
+         VALUES (1, 0, $1, 'put-here', '', $2, $3, now())`,
+        [offset.toString(), Buffer.from(whose ?? ("key" in more ? more.key : "")), value],
+      );
+  });
+
+  test("are listed for their own clients' operators alone, and those of nobody for an operator of all", async () => {
+    expect(await listed("operator")).toEqual([]);
+    expect(await listed("ownOperator")).toEqual([at(1_000n)]);
+    expect(await listed("allOperator")).toEqual(letters.map(({ offset }) => at(offset)));
+    for (const name of ["own", "foreign", "readOnly", "appendOnly"] as const)
+      expect((await ask("/api/v1/dead-letters", bearer(name))).status).toBe(403);
+  });
+
+  test("are shown and re-driven by no other key, and the answer does not tell whether there are any", async () => {
+    const before = await onLog();
+    const missing = await show("ownOperator", 9_999n);
+    expect(missing).toMatchObject({ status: 403, code: "forbidden" });
+    for (const { offset } of letters.slice(1)) {
+      expect(await show("ownOperator", offset)).toEqual(missing);
+      for (const positions of [[at(offset)], [at(1_000n), at(offset)], [at(offset), at(1_000n)]])
+        expect(await redrive("ownOperator", { positions })).toEqual(missing);
+    }
+    expect(await redrive("ownOperator", { positions: [at(9_999n)] })).toEqual(missing);
+    for (const name of ["operator", "own", "foreign"] as const) {
+      expect((await show(name, 1_000n)).status).toBe(403);
+      expect((await redrive(name, { positions: [at(1_000n)] })).status).toBe(403);
+    }
+    expect((await show("allOperator", 9_999n)).status).toBe(404);
+    expect(await onLog()).toBe(before);
+  });
+
+  test("are re-driven by a selection no further than the key reaches", async () => {
+    const before = await onLog();
+    expect((await redrive("operator", { after: "0" })).body).toContain('"redriven":[]');
+    const { status, body } = await redrive("ownOperator", { after: "0", limit: 1_000 });
+    const { redriven, refused } = JSON.parse(body) as { redriven: { position: string }[]; refused: object[] };
+    expect([status, redriven.map(({ position }) => position), refused]).toEqual([200, [at(1_000n)], []]);
+    expect(await onLog()).toBe(before + 1);
+    const all = await show("allOperator", 2_001n);
+    expect(JSON.parse(all.body)).toMatchObject({ clientId: null, event: { clientId: FOREIGN } });
+  });
 });

@@ -1,18 +1,41 @@
 /** The store's schema and its owner, made by every role at once. */
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { ensureIdentity, StoreBelongsElsewhere, verifyIdentity } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { freshDatabase, queryOnce } from "../../support/postgres.ts";
 import { openPool } from "../../support/store.ts";
 
+const FOLDER = new URL("../../../schemas/store/", import.meta.url);
+const FILES = readdirSync(FOLDER).sort();
+
 test("roles that come at once bring the store up to date once", async () => {
   await using database = await freshDatabase();
   const pools = Array.from({ length: 6 }, () => openPool(database.url));
   const applied = await Promise.all(pools.map((pool) => migrate(pool)));
-  expect(applied.filter((files) => files.length > 0)).toEqual([["0001_store.sql"]]);
-  expect(await database.query("SELECT name FROM spillway.migration")).toEqual([{ name: "0001_store.sql" }]);
+  expect(applied.filter((files) => files.length > 0)).toEqual([FILES]);
+  expect(await database.query("SELECT name FROM spillway.migration ORDER BY name")).toEqual(
+    FILES.map((name) => ({ name })),
+  );
   expect(await Promise.all(pools.map((pool) => migrate(pool)))).toEqual(pools.map(() => []));
   await Promise.all(pools.map((pool) => pool.close()));
+});
+
+test("a store of the first version is brought up to date with what it holds", async () => {
+  await using database = await freshDatabase();
+  await database.query("CREATE SCHEMA spillway");
+  await database.query(readFileSync(new URL("0001_store.sql", FOLDER), "utf8"));
+  await database.query(
+    "CREATE TABLE spillway.migration (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())",
+  );
+  await database.query("INSERT INTO spillway.migration VALUES ('0001_store.sql')");
+  await database.query("INSERT INTO spillway.dead_letter VALUES (1, 2, 3, 'undecodable', 'no', 'k', 'v', now())");
+  const pool = openPool(database.url);
+  expect(await migrate(pool)).toEqual(FILES.slice(1));
+  await pool.close();
+  expect(await database.query("SELECT reason, redriven_at FROM spillway.dead_letter")).toEqual([
+    { reason: "undecodable", redriven_at: null },
+  ]);
 });
 
 test("a store that is up to date needs no right to create anything", async () => {

@@ -17,8 +17,11 @@ type Outcome = { readonly marks: Marks } | { readonly error: unknown };
 /** After a failed round (a leader is being chosen, a broker is away) the next one waits this long. */
 const RETRY_MS = 50;
 
-/** Silent for so long, the log counts as away. A caller who gives it less time has proved nothing. */
-const SILENT_MS = 1_000;
+/**
+ * Silent for so long, the log counts as away. A caller who gives it less time has proved nothing; of one who gives it a
+ * second some milliseconds are gone when it is asked.
+ */
+const SILENT_MS = 900;
 const LATE = "the log did not answer in time";
 
 /** How far the log reaches could not be learnt. */

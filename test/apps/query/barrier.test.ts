@@ -66,6 +66,17 @@ test("a silent log ends the wait at the deadline; those who come later ask anew"
   expect(clock.timers).toBe(0);
 });
 
+test.each([
+  [500, "behind"],
+  // Of a reader's second, as it comes through HTTP.
+  [999, "log-unreachable"],
+])("a silent log is away only for who waited about a second: after %i ms it is %s", async (waitMs, code) => {
+  const { barrier, clock } = scene();
+  const read = barrier.mark(0, waitMs);
+  clock.advance(waitMs);
+  await expect(read).rejects.toMatchObject({ code });
+});
+
 test("a partition that the answer leaves out is no mark", async () => {
   const { barrier, rounds } = scene();
   const read = barrier.mark(7, 10);

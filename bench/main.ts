@@ -7,7 +7,7 @@ import { benchSink } from "./sink/sink.ts";
 import { type BenchStack, type Needs, startStack } from "./stack.ts";
 import { benchThrottle } from "./throttle/throttle.ts";
 
-const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n] [--json FILE]
+const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n] [--out FOLDER] [--json FILE]
 
   ingest    acknowledged events/s, next to a route that answers at once and next to kafkajs alone
   path      from the acknowledgement until an event is readable, saved, and in a live frame
@@ -17,6 +17,7 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
   --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3)
   --events   in the backlog (sink; default 400000)
   --seconds  of each turn (ingest: default 4; throttle: 5), or of the whole measurement (path: 20)
+  --out      folder for plots (throttle)
   --json     writes everything measured into FILE too
 `;
 
@@ -24,6 +25,7 @@ interface Order {
   readonly rounds: string | undefined;
   readonly seconds: string | undefined;
   readonly events: string | undefined;
+  readonly out: string | undefined;
 }
 
 /** As an operator with some memory would have it, and without a checkpoint in every turn. */
@@ -42,7 +44,7 @@ const QUESTIONS: Readonly<Record<string, { needs: Needs; ask: (stack: BenchStack
     },
     throttle: {
       needs: { postgres: POSTGRES },
-      ask: (stack, { rounds, seconds }) => benchThrottle(stack, count(rounds, 5), count(seconds, 5)),
+      ask: (stack, { rounds, seconds, out }) => benchThrottle(stack, count(rounds, 5), count(seconds, 5), out),
     },
   };
 
@@ -53,6 +55,7 @@ async function main(): Promise<number> {
       rounds: { type: "string" },
       seconds: { type: "string" },
       events: { type: "string" },
+      out: { type: "string" },
       json: { type: "string" },
     },
   });
@@ -66,8 +69,8 @@ async function main(): Promise<number> {
   process.once("SIGINT", stop).once("SIGTERM", stop);
   try {
     for (const line of stack.what) process.stderr.write(`${line}\n`);
-    const { rounds, seconds, events } = values;
-    tell(await question.ask(stack, { rounds, seconds, events }), stack, values.json);
+    const { rounds, seconds, events, out } = values;
+    tell(await question.ask(stack, { rounds, seconds, events, out }), stack, values.json);
     return 0;
   } finally {
     await stack.close();

@@ -9,6 +9,7 @@ import { type Arena, openArena, type Turn } from "./arena.ts";
 import { EVENTS, middle, type Passage, passage } from "./events.ts";
 import { CALM } from "./load.ts";
 import { type Figures, figures, rowsRatio } from "./paired.ts";
+import { writePlots } from "./plots.ts";
 import { createDelay } from "./proxy.ts";
 import { ADAPTIVE, FAR, FIXED_HIGH, FIXED_LOW, FREE, SETTINGS, STEADY, type Steady } from "./scenarios.ts";
 
@@ -29,8 +30,13 @@ const LEARN_MS = 3_000;
 /** So long the load needs to send its last figures. */
 const REPORT_MS = 1_500;
 
-/** @param rounds blocks of each scenario, and passages of each event; @param seconds of a turn */
-export async function benchThrottle(stack: BenchStack, rounds: number, seconds: number): Promise<Report> {
+/** @param rounds blocks of each scenario, and passages of each event; @param seconds of a turn; @param folder for plots */
+export async function benchThrottle(
+  stack: BenchStack,
+  rounds: number,
+  seconds: number,
+  folder: string | undefined,
+): Promise<Report> {
   const server = stack.postgres as PostgresServer;
   const progress = createProgress(1 + STEADY.length * rounds + EVENTS.length * PASSAGES);
   await using proxy = await createDelay(server.url);
@@ -50,6 +56,10 @@ export async function benchThrottle(stack: BenchStack, rounds: number, seconds: 
     proxy.delayMs = 0;
     const passages = await inPassages(server, arena, progress);
     progress.end();
+    if (folder !== undefined) {
+      const named = steady.map(({ scenario: { name }, figures: all }) => ({ name, figures: all }));
+      await writePlots(folder, { steady: named, passages, requests: arena.requests });
+    }
     return report({ steady, passages }, rounds, seconds);
   } finally {
     await arena.close();

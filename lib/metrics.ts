@@ -42,6 +42,13 @@ const TABLE = {
   ingestInFlightBytes: gauge("ingest_in_flight_bytes", "Bytes of events accepted and not yet acknowledged."),
   ingestSendRecords: histogram("ingest_send_records", "Records in one send to the log."),
 
+  logRetainedBytes: gauge("log_retained_bytes", "Bytes that the log holds, reckoned from sampled records."),
+  logUnsavedBytes: gauge("log_unsaved_bytes", "Bytes in the log that are not saved yet, reckoned likewise."),
+  logLagMs: gauge("log_lag_ms", "Age of the oldest unsaved event that is known, in ms."),
+  ingestLogFull: gauge("ingest_log_full", "1 while new events are refused because the log nears its limit, else 0."),
+
+  sinkMarginMs: gauge("sink_margin_ms", "Saved records stay in the log at least so long now, in ms."),
+  sinkTrimmedRecords: counter("sink_trimmed_records_total", "Saved records deleted from the log."),
   sinkSavedRows: counter("sink_saved_rows_total", "Events saved as rows."),
   sinkCopies: counter("sink_copies_total", "Records left out because an earlier one has their identity."),
   sinkDeadLetters: counter("sink_dead_letters_total", "Records set aside, by reason.", "reason"),

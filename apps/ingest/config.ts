@@ -1,9 +1,11 @@
 /** Ingest's settings. */
 import { httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { retentionSettings } from "#lib/retention-settings.ts";
 
 export const ingestSettings = {
   ...processSettings,
   ...logSettings,
+  ...retentionSettings,
   ...httpSettings,
   PORT: port(3001),
   SPILLWAY_IN_FLIGHT_BYTES: integer(

@@ -8,9 +8,11 @@ import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
 import { Publisher } from "#lib/publish.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
+import { LogGauge } from "#lib/retention.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { publishWriterSchema } from "#lib/topics.ts";
 import type { ingestSettings } from "./config.ts";
+import { RetentionGuard } from "./retention.ts";
 
 export type IngestSettings = Settings<Omit<typeof ingestSettings, "PORT">>;
 
@@ -21,6 +23,7 @@ export class Ingest implements Task {
   readonly #begunMs: number;
   #publisher: Publisher | null = null;
   #control: Control | null = null;
+  #guard: RetentionGuard | null = null;
   #waiting = "it is connecting";
 
   constructor(settings: IngestSettings, surroundings: Surroundings & { readonly metrics: Metrics }) {
@@ -31,6 +34,8 @@ export class Ingest implements Task {
 
   /** @throws NotAcknowledged, also before the log was reached for the first time */
   publish(events: readonly Event[]): Promise<readonly Position[]> {
+    const full = this.#guard?.admit(events.length);
+    if (full) return Promise.reject(full);
     if (this.#publisher) return this.#publisher.publish(events);
     return Promise.reject(
       new NotAcknowledged("log-unreachable", "no", `the log was not reached yet: ${this.#waiting}`),
@@ -39,7 +44,7 @@ export class Ingest implements Task {
 
   ready(): Readiness {
     const missing = this.#missing();
-    return { ready: missing.length === 0, missing };
+    return { ready: missing.length === 0, missing, degraded: this.#guard?.reasons ?? [] };
   }
 
   #missing(): readonly Reason[] {
@@ -68,9 +73,17 @@ export class Ingest implements Task {
           log,
           metrics,
         });
+        const guard = new RetentionGuard({
+          gauge: new LogGauge({ ...connected, openReader: () => connected.kafka.partitionReader(), clock, metrics }),
+          bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
+          clock,
+          log,
+          metrics,
+        });
         this.#control = connected.control;
         this.#publisher = publisher;
-        await runAll([connected.control, publisher], signal, log);
+        this.#guard = guard;
+        await runAll([connected.control, guard, publisher], signal, log);
       } finally {
         await producer.close();
       }

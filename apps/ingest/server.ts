@@ -9,6 +9,7 @@ import type { Metrics } from "#lib/metrics.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
 import { accept } from "./accept.ts";
+import { LogFull } from "./retention.ts";
 
 const strict = { additionalProperties: false };
 
@@ -100,5 +101,10 @@ function unavailable(error: NotAcknowledged, events: readonly Event[]): ProblemE
   const stored = error.stored === "no" ? "Nothing was stored" : "Some of it may be stored";
   const detail = `${error.message}. ${stored}: send it again with the ids given here, and it will be there once.`;
   const body = problem(error.reason, detail, { stored: error.stored, ids: events.map(({ id }) => id) });
-  return new ProblemError(body, { cause: error, retryAfterSeconds: error.reason === "overloaded" ? 1 : 5 });
+  return new ProblemError(body, { cause: error, retryAfterSeconds: retryAfterSeconds(error) });
+}
+
+function retryAfterSeconds(error: NotAcknowledged): number {
+  if (error instanceof LogFull) return error.retryAfterSeconds;
+  return error.reason === "overloaded" ? 1 : 5;
 }

@@ -10,7 +10,7 @@ import type { Log } from "#lib/log.ts";
 import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
-import { beginCheckpoints } from "./checkpoint.ts";
+import { beginCheckpoints, markCheckpoints } from "./checkpoint.ts";
 import { Circuit } from "./circuit.ts";
 import type { Lanes } from "./lanes.ts";
 
@@ -31,7 +31,7 @@ export interface AssignParts {
 export interface Assignments extends GroupHandlers {
   /** Null while this sink has its partitions and knows where they start. */
   unassignedSinceMs(): number | null;
-  /** Their checkpoints, begun where they are missing, and proved. One attempt. @throws what store or log gives */
+  /** Their checkpoints, begun where they are missing, proved and marked. One attempt. @throws what store or log gives */
   starts(partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>>;
 }
 
@@ -87,6 +87,8 @@ async function findStarts(
 async function readStarts(parts: AssignParts, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
   const checkpoints = await checkpointsOf(parts, partitions);
   await prove({ ...parts, topic: parts.identity.topic }, checkpoints);
+  // Whatever is saved again from here on is new again, and must not be trimmed as what was saved before: see retention.ts.
+  await markCheckpoints(parts.pool, parts.identity.epoch, partitions);
   return new Map([...checkpoints].map(([partition, { nextOffset }]) => [partition, nextOffset]));
 }
 

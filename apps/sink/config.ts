@@ -1,9 +1,12 @@
 /** The sink's settings. */
 import { databaseSettings, httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { retentionSettings } from "#lib/retention-settings.ts";
+import { MARGIN_MS_MIN } from "./retention.ts";
 
 export const sinkSettings = {
   ...processSettings,
   ...logSettings,
+  ...retentionSettings,
   ...databaseSettings,
   ...httpSettings,
   PORT: port(3003),
@@ -12,6 +15,11 @@ export const sinkSettings = {
     minimum: 6_000,
     maximum: 300_000,
   }),
+  SPILLWAY_LOG_MARGIN_MS: integer(
+    "The log keeps a record for so long after it was saved; less, down to 10 minutes, while it fills up.",
+    // Marks of the checkpoint are kept for three days.
+    { default: 24 * 3_600_000, minimum: MARGIN_MS_MIN, maximum: 48 * 3_600_000 },
+  ),
   SPILLWAY_SINK_WAITING_BYTES: integer("Records fetched and not yet saved, in one sink; beyond it fetching pauses.", {
     default: 16 * 1024 * 1024,
     minimum: 1024 * 1024,

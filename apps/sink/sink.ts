@@ -10,6 +10,7 @@ import { ensureIdentity, isWrongStore } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
+import { LogGauge } from "#lib/retention.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { Announcer } from "./announce.ts";
 import { assignments } from "./assign.ts";
@@ -18,6 +19,7 @@ import type { sinkSettings } from "./config.ts";
 import { AdaptiveController } from "./controller.ts";
 import { Lanes } from "./lanes.ts";
 import { Pace } from "./pace.ts";
+import { Trimmer } from "./trim.ts";
 import { Writer } from "./writer.ts";
 
 /** One: the writer's. Everything else of the sink waits for it. */
@@ -35,6 +37,7 @@ export class Sink implements Task {
   /** What must be there before the work begins; null: it has begun. */
   #waiting: Reason | null;
   #unassignedSinceMs: () => number | null = () => null;
+  #trimmer: Trimmer | null = null;
 
   constructor(settings: Settings<typeof sinkSettings>, surroundings: Surroundings & { readonly metrics: Metrics }) {
     this.#settings = settings;
@@ -50,7 +53,7 @@ export class Sink implements Task {
       ...reasons("log: no answer", this.#control?.unreachableSinceMs ?? null),
       ...(this.#waiting ? [this.#waiting] : reasons(`group: no assignment; ${kept}`, this.#unassignedSinceMs())),
     ];
-    return { ready: missing.length === 0, missing };
+    return { ready: missing.length === 0, missing, degraded: this.#trimmer?.reasons ?? [] };
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -139,7 +142,21 @@ export class Sink implements Task {
       saved: (nextOffsets) => announcer.offer(nextOffsets),
     });
     const group: Task = { name: "group reader", run: (stop) => reader.run(handlers, stop) };
-    await runAll([control, announcer, writer, group], signal, log);
+    this.#trimmer = new Trimmer({
+      identity,
+      pool,
+      admin: connected.admin,
+      gauge: new LogGauge({ ...connected, openReader: () => kafka.partitionReader(), clock, metrics }),
+      lanes,
+      starts: (partitions) => handlers.starts(partitions),
+      storeIsAway: () => this.#circuit.outage !== null,
+      marginMs: this.#settings.SPILLWAY_LOG_MARGIN_MS,
+      bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
+      clock,
+      log,
+      metrics,
+    });
+    await runAll([control, announcer, writer, group, this.#trimmer], signal, log);
   }
 }
 

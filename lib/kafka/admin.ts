@@ -58,6 +58,14 @@ class KafkaAdmin implements LogAdmin {
     throw toLogError(`ensuring topic ${spec.topic}`, obstacle);
   }
 
+  async facts(topic: string): Promise<TopicFacts | undefined> {
+    try {
+      return await this.#facts(topic);
+    } catch (error) {
+      throw toLogError(`asking what topic ${topic} is`, error);
+    }
+  }
+
   async offsets(topic: string): Promise<ReadonlyMap<number, OffsetRange>> {
     try {
       const all = await this.#admin.fetchTopicOffsets(topic);

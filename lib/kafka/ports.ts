@@ -127,6 +127,8 @@ export interface LogAdmin {
    * others who do the same, and tells what there is once every partition has a leader.
    */
   ensureTopic(spec: TopicSpec): Promise<TopicFacts>;
+  /** What a topic is now; undefined when there is none. @throws LogError */
+  facts(topic: string): Promise<TopicFacts | undefined>;
   /** By partition number. @throws LogError */
   offsets(topic: string): Promise<ReadonlyMap<number, OffsetRange>>;
   /** Deletes records below the offsets given. */

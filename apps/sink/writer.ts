@@ -13,7 +13,7 @@ import type { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import { type Batch, prepare, type Slice, split } from "./batch.ts";
 import { StoreRefusesAll } from "./bisect.ts";
-import { endFrozenOwners, markCheckpoints } from "./checkpoint.ts";
+import { endFrozenOwners } from "./checkpoint.ts";
 import type { Circuit } from "./circuit.ts";
 import type { Taken } from "./lane.ts";
 import type { Lanes } from "./lanes.ts";
@@ -38,7 +38,6 @@ export interface WriterParts {
 
 /** As the metric has them. */
 const CIRCUIT_STATES = { closed: 0, "half-open": 1, open: 2 } as const;
-const MARK_EVERY_MS = 60_000;
 /** A checkpoint may go back (failover, restore) or be deleted: a batch notices by itself, a sink without one looks. */
 const LOOK_EVERY_MS = 15_000;
 /** A store that stays locked for so long is held by an owner that is frozen. */
@@ -48,7 +47,6 @@ const LOG_RETRY_MS = 500;
 export class Writer {
   readonly name = "writer";
   readonly #parts: WriterParts;
-  #markedAt = Number.NEGATIVE_INFINITY;
   #lookedAt = Number.NEGATIVE_INFINITY;
 
   constructor(parts: WriterParts) {
@@ -63,7 +61,6 @@ export class Writer {
     const { lanes, pace } = this.#parts;
     let batch: Batch | undefined;
     while (!signal.aborted) {
-      await this.#markWhenDue();
       if (batch === undefined) {
         await lanes.news(LOOK_EVERY_MS, signal);
         if (!lanes.hasNews) {
@@ -220,18 +217,6 @@ export class Writer {
       if (pids.length > 0) log.warn("backends of a frozen sink ended: they held checkpoint rows", { pids });
     } catch (error) {
       log.warn("backends of a frozen sink not ended", { error: (error as Error).message });
-    }
-  }
-
-  async #markWhenDue(): Promise<void> {
-    const { clock, pool, epoch, lanes, log, circuit } = this.#parts;
-    const { partitions } = lanes;
-    if (clock.elapsed() - this.#markedAt < MARK_EVERY_MS || partitions.length === 0 || circuit.outage) return;
-    this.#markedAt = clock.elapsed();
-    try {
-      await markCheckpoints(pool, epoch, partitions);
-    } catch (error) {
-      log.warn("checkpoints not marked", { error: (error as Error).message });
     }
   }
 }

@@ -3,7 +3,9 @@
  * until they are refused; then the sink again, with reads all the while and after the log was trimmed.
  */
 import { expect, test } from "vitest";
+import { EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
 import { type Role, type Spillway, startSpillway } from "../promises/support/spillway.ts";
+import { connectTestLog } from "../support/log.ts";
 import { until } from "../support/until.ts";
 
 const CLIENTS = ["a", "b", "c", "d"];
@@ -171,4 +173,20 @@ test("what had to be saved again after a checkpoint went back is not trimmed, ho
   await sink.app.line("log trimmed");
   const { ranges } = await standings(spillway);
   expect([...ranges.values()].map(({ low }) => low).filter((low) => low > 0n)).toEqual([3n]);
+});
+
+test("a topic whose time limit a platform has set is warned of when unsaved events are older than half of it", async () => {
+  await using log = await connectTestLog();
+  const limited = { ...EVENT_TOPIC_CONFIG, "retention.ms": "20000" };
+  await log.admin.ensureTopic({ topic: log.topic, partitions: 4, config: limited });
+  await using spillway = await startSpillway({ ingests: 1, topic: log.topic });
+  await spillway.ingest.app.line("the broker deletes events by itself");
+  expect((await post(spillway.ingest, "a", ["early"])).status).toBe(201);
+  await spillway.ingest.app.line("unsaved events near the topic's time limit");
+  const { ready: able, degraded } = await ready(spillway.ingest);
+  expect(able).toBe(true);
+  expect(degraded.join()).toMatch(/the oldest unsaved event is .* old, and the topic's retention.ms deletes it/);
+  expect(await metric(spillway.ingest, "log_lag_ms")).toBeGreaterThan(10_000);
+  await spillway.start("sink");
+  await spillway.ingest.app.line("unsaved events are young again");
 });

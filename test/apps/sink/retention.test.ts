@@ -36,6 +36,8 @@ describe("how far a partition is trimmed", () => {
   test("a checkpoint that went back is the bound, whatever its marks say", () => {
     const marks = [ago(2 * DAY_MS, 400n), ago(HOUR_MS, 450n)];
     expect(trimTo(evidence(50n, marks), WHOLE, DAY_MS)).toBe(49n);
+    // Moved by hand: what it covered last lies above it.
+    expect(trimTo(evidence(50n, marks, { lastOffset: 449n }), WHOLE, DAY_MS)).toBe(50n);
   });
 
   test("what was saved again after it went back begins its margin anew", () => {

@@ -120,7 +120,7 @@ export class Control {
         await unlessAborted(signal, this.#doubted === null ? this.#read() : this.#restore(this.#doubted));
         this.#unreachableSinceMs = null;
       } catch (error) {
-        if (signal.aborted) return;
+        if (error === signal.reason) return;
         if (!(error instanceof LogError || error instanceof OffsetOutOfRange)) throw error;
         this.#unreachableSinceMs ??= clock.now();
         log.warn("control topic not read", { topic, error: error.message });

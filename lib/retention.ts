@@ -54,7 +54,12 @@ interface Sampled {
 const SAMPLE_EVERY_MS = 30_000;
 /** Of one round; with more partitions than that, they take turns. */
 const SAMPLED_PARTITIONS_MAX = 16;
-const SAMPLE_BYTES = 64 * 1024;
+/**
+ * Of one sample: a fixed number from anywhere, so that every record is as likely to be among them as any other. All that a
+ * fetch brings would end where a large record no longer fits, and so leave out the large ones.
+ */
+const SAMPLE_RECORDS = 20;
+const SAMPLE_BYTES = 256 * 1024;
 const SAMPLE_WAIT_MS = 1_000;
 /** One sample's part of the mean: of the last ten or so. */
 const SAMPLE_WEIGHT = 0.2;
@@ -134,9 +139,8 @@ export class LogGauge {
   async #samplePartition(reader: Pick<PartitionReader, "fetch">, partition: number, range: OffsetRange): Promise<void> {
     const { clock } = this.#parts;
     const nextOffset = this.#nextOffset(partition, range);
-    // By offset, so that each record is as likely to be met as any other, however large its neighbours are.
     const anywhere = range.low + BigInt(Math.floor(clock.random() * Number(range.high - range.low)));
-    const some = await this.#read(reader, partition, anywhere, SAMPLE_BYTES);
+    const some = (await this.#read(reader, partition, anywhere, SAMPLE_BYTES)).slice(0, SAMPLE_RECORDS);
     const first = nextOffset < range.high ? (await this.#read(reader, partition, nextOffset, 1))[0] : undefined;
     const known = this.#sampled.get(partition);
     const size = some.length > 0 ? some.reduce((sum, one) => sum + recordBytes(one), 0) / some.length : null;

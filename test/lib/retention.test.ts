@@ -9,6 +9,7 @@ import { keptLog } from "../support/records.ts";
 
 const TOPIC = "t";
 const FRAMING_BYTES = 70;
+const BATCH_RECORDS = 20n;
 
 /** A log whose record at `offset` has `sizeOf(offset)` bytes and was appended at that many seconds. */
 function scene(sizeOf: (offset: bigint) => number, ranges: Record<number, OffsetRange>) {
@@ -27,6 +28,19 @@ function scene(sizeOf: (offset: bigint) => number, ranges: Record<number, Offset
     key: Buffer.alloc(8),
     value: Buffer.alloc(sizeOf(offset) - 8),
   });
+  /** As a broker answers: the batch asked into, whatever its size, and those behind it that fit whole. */
+  const batchesFrom = (from: bigint, high: bigint, bytesMax: number): LogRecord[] => {
+    const records: LogRecord[] = [];
+    let bytes = 0;
+    for (let begin = from - (from % BATCH_RECORDS); begin < high; begin += BATCH_RECORDS) {
+      const batch = Array.from({ length: Number(BATCH_RECORDS) }, (_, n) => begin + BigInt(n));
+      const size = batch.reduce((sum, offset) => sum + sizeOf(offset), 0);
+      if (records.length > 0 && bytes + size > bytesMax) break;
+      bytes += size;
+      records.push(...batch.filter((offset) => offset >= from && offset < high).map(recordAt));
+    }
+    return records;
+  };
   const gauge = new LogGauge({
     identity: { epoch: 1, topic: TOPIC, partitions: log.ranges.size },
     control: {
@@ -42,13 +56,13 @@ function scene(sizeOf: (offset: bigint) => number, ranges: Record<number, Offset
     openReader: () => {
       log.open++;
       return Promise.resolve({
-        fetch: ({ offsets }) => {
+        fetch: ({ offsets, maxBytes }) => {
           const [[partition, from]] = [...offsets] as [[number, bigint]];
           log.asked.push(partition);
           const range = log.ranges.get(partition) ?? { low: 0n, high: 0n };
           if (from < log.trimmedTo) return Promise.reject(new OffsetOutOfRange(TOPIC, partition, from, range));
-          const end = from + 10n < range.high ? from + 10n : range.high;
-          const records = Array.from({ length: Number(end - from) }, (_, n) => recordAt(from + BigInt(n)));
+          const records = batchesFrom(from, range.high, maxBytes);
+          const end = (records.at(-1)?.offset ?? from) + 1n;
           return Promise.resolve([
             { partition, fromOffset: from, records, nextOffset: end, highWatermark: range.high, logStart: range.low },
           ]);
@@ -92,6 +106,21 @@ describe("the log's fill", () => {
     const { retainedBytes } = await gauge.look();
     expect(retainedBytes / trueBytes).toBeGreaterThan(0.8);
     expect(retainedBytes / trueBytes).toBeLessThan(1.2);
+  });
+
+  test("is right within a few per cent where small and large records lie side by side", async () => {
+    const large = 20_000;
+    const { gauge, clock } = scene((offset) => (offset % 10n === 0n ? large : 130), { 0: { low: 0n, high: 100_000n } });
+    let place = 0;
+    clock.random = () => (place++ % 997) / 997;
+    for (let round = 0; round < 60; round++) {
+      await gauge.look();
+      await clock.advance(30_000);
+    }
+    const { recordBytes } = await gauge.look();
+    const trueBytes = large / 10 + 130 * 0.9 + FRAMING_BYTES;
+    expect(recordBytes / trueBytes).toBeGreaterThan(0.9);
+    expect(recordBytes / trueBytes).toBeLessThan(1.1);
   });
 
   test("is looked up in samples now and then, in turns where partitions are many, and no reader stays open", async () => {

@@ -6,12 +6,13 @@
  * @throws `signal`'s reason when it aborts first
  */
 export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = (): void => aborted.reject(signal.reason);
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  const onAbort = (): void => reject(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
+  work.then(resolve, reject);
   try {
-    return await Promise.race([work, aborted.promise]);
+    return await promise;
   } finally {
     signal.removeEventListener("abort", onAbort);
   }

@@ -133,19 +133,18 @@ describe("an event that the user's own constraint refused", () => {
     expect(letter).toMatchObject({ reason: "refused-23514", partition: 0, redriven: null });
     expect(letter?.detail).toContain("mine");
     expect(await shown(client)).toEqual(["before"]);
-    const [original] = (await (await spillway.log()).records()).filter(({ event }) => event?.id === "forbidden-1");
+    const { answer: whole } = await ask<{ event: object }>(`/${letter?.position}`);
     const { redriven, refused: not, hasMore } = await redrive({ positions: [letter?.position] });
     expect([redriven.length, not, hasMore]).toEqual([1, [], false]);
     expect(await shown(client)).toEqual(["before", "forbidden-1"]);
     await spillway.saved();
     expect(await shown(client)).toEqual(["before", "forbidden-1"]);
     expect(await followed(client)).toEqual(["before", "forbidden-1"]);
-    const records = (await (await spillway.log()).records()).filter(({ event }) => event?.id === "forbidden-1");
-    // The same event to the last byte, its time of arrival too, at a new place.
-    expect(records.map(({ event }) => event)).toEqual([original?.event, original?.event]);
+    // The same event, its time of arrival too, at a new place.
+    const { texts } = await spillway.reader.walk(spillway.query, { clientId: client });
+    expect(JSON.parse(texts[1] ?? "")).toEqual({ ...whole.event, cursor: redriven[0]?.cursor });
     const [{ redriven: told } = { redriven: null }] = await lettersOf(client);
     expect(told?.cursor).toBe(redriven[0]?.cursor);
-    expect(decodeCursor(told?.cursor ?? "")?.offset).toBe(records[1]?.offset);
   });
 
   test("is seen once when it is re-driven twice and its producer sends it again meanwhile", async () => {

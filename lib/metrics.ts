@@ -45,7 +45,7 @@ const TABLE = {
   logRetainedBytes: gauge("log_retained_bytes", "Bytes that the log holds, reckoned from sampled records."),
   logUnsavedBytes: gauge("log_unsaved_bytes", "Bytes in the log that are not saved yet, reckoned likewise."),
   logLagMs: gauge("log_lag_ms", "Age of the oldest unsaved event that is known, in ms."),
-  ingestLogFull: gauge("ingest_log_full", "1 while new events are refused because the log nears its limit, else 0."),
+  ingestLogFull: gauge("ingest_log_full", "Whether new events are refused because the log nears its limit: 1 or 0."),
 
   sinkMarginMs: gauge("sink_margin_ms", "Saved records stay in the log at least so long now, in ms."),
   sinkTrimmedRecords: counter("sink_trimmed_records_total", "Saved records deleted from the log."),

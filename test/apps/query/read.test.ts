@@ -312,7 +312,7 @@ test("a log that is silent for a second counts as away; to a reader who gives it
     code: "behind",
     detail: expect.stringContaining("did not answer in time, which was 1 ms: allow more by timeoutMs"),
   });
-  expect(await problemOf(999)).toMatchObject({ code: "behind" });
+  expect(await problemOf(800)).toMatchObject({ code: "behind" });
   expect(await problemOf(1_000)).toMatchObject({ code: "log-unreachable" });
 });
 

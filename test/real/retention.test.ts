@@ -175,6 +175,37 @@ test("what had to be saved again after a checkpoint went back is not trimmed, ho
   expect([...ranges.values()].map(({ low }) => low).filter((low) => low > 0n)).toEqual([3n]);
 });
 
+test("a query node and a sink that slept while the log was trimmed beyond them go on where the others are", async () => {
+  // A log that is full at once is trimmed at each look.
+  const env = { SPILLWAY_LOG_BYTES_MAX: "1" };
+  await using spillway = await startSpillway({ ingests: 1, queries: 1 });
+  const awake = await spillway.start("sink", env);
+  const sleeper = await spillway.start("sink", env);
+  const sent = new Sent();
+  for (const _ of CLIENTS) await sent.some(spillway);
+  await spillway.saved();
+  await sent.allShown(spillway);
+  sleeper.app.freeze();
+  spillway.query.app.freeze();
+  for (const _ of CLIENTS) await sent.some(spillway);
+  await spillway.saved();
+  await until("the log is trimmed beyond what the sleepers had read", async () => {
+    await spillway.database.query(
+      "UPDATE spillway.checkpoint_mark SET marked_at = marked_at - interval '1 hour' WHERE marked_at > now() - interval '1 hour'",
+    );
+    const { ranges } = await standings(spillway);
+    return [...ranges.values()].every(({ low, high }) => high === 0n || low === high - 1n);
+  });
+  sleeper.app.thaw();
+  spillway.query.app.thaw();
+  await sent.allShown(spillway);
+  for (const _ of CLIENTS) expect((await sent.some(spillway)).status).toBe(201);
+  await awake.kill();
+  await spillway.saved();
+  await sent.allShown(spillway);
+  expect([sleeper, spillway.query].map(({ app }) => app.ended)).toEqual([undefined, undefined]);
+});
+
 test("a topic whose time limit a platform has set is warned of when unsaved events are older than half of it", async () => {
   await using log = await connectTestLog();
   const limited = { ...EVENT_TOPIC_CONFIG, "retention.ms": "20000" };

@@ -38,14 +38,21 @@ export function trimTo(
 
 /** Enough for a failover to a database that lags, and for a person to notice. The margin is never shorter. */
 export const MARGIN_MS_MIN = 10 * 60_000;
-/** Of the limit: where the margin begins to shrink, and where it is at its shortest. */
+/** Of the limit: where pressure begins, and where it is at its height. */
 const SHRINKS_FROM = 0.5;
 export const SHORTEST_FROM = 0.75;
 
-/** How long saved records stay: as wanted, and the less the fuller the log is. `bytesMax` 0: there is no limit. */
+/**
+ * 0: there is room; 1: there is hardly any. By what is retained it shortens the margin; by what is unsaved it makes the sink
+ * rest less for others, and not at all before ingest has to refuse. `bytesMax` 0: there is no limit.
+ */
+export function pressure(bytes: number, bytesMax: number): number {
+  if (bytesMax === 0) return 0;
+  const beyond = (bytes / bytesMax - SHRINKS_FROM) / (SHORTEST_FROM - SHRINKS_FROM);
+  return Math.min(1, Math.max(0, beyond));
+}
+
+/** How long saved records stay: as wanted, and the less the fuller the log is. */
 export function shrunkMarginMs(retainedBytes: number, bytesMax: number, wantedMs: number): number {
-  if (bytesMax === 0) return wantedMs;
-  const beyond = (retainedBytes / bytesMax - SHRINKS_FROM) / (SHORTEST_FROM - SHRINKS_FROM);
-  const part = Math.min(1, Math.max(0, beyond));
-  return Math.round(wantedMs - part * (wantedMs - Math.min(wantedMs, MARGIN_MS_MIN)));
+  return Math.round(wantedMs - pressure(retainedBytes, bytesMax) * (wantedMs - Math.min(wantedMs, MARGIN_MS_MIN)));
 }

@@ -135,6 +135,7 @@ export class Sink implements Task {
       lanes,
       starts: (partitions) => handlers.starts(partitions),
       pace: new Pace(new AdaptiveController(), this.#surroundings),
+      urgency: () => this.#trimmer?.urgency ?? 0,
       circuit: this.#circuit,
       clock,
       log,

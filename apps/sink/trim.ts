@@ -15,7 +15,7 @@ import type { LogFill, LogGauge } from "#lib/retention.ts";
 import { Alarm, ageFault } from "#lib/retention-alarm.ts";
 import type { Task } from "#lib/run.ts";
 import type { Lanes } from "./lanes.ts";
-import { type Evidence, SHORTEST_FROM, shrunkMarginMs, trimTo } from "./retention.ts";
+import { type Evidence, pressure, SHORTEST_FROM, shrunkMarginMs, trimTo } from "./retention.ts";
 import { readEvidence } from "./trim-evidence.ts";
 
 export interface TrimmerParts {
@@ -50,6 +50,8 @@ export class Trimmer implements Task {
   readonly #full: Alarm;
   readonly #shrunk: Alarm;
   readonly #clocks: Alarm;
+  /** How much the unsaved part must shrink, whoever has to wait for it: from 0 to 1. */
+  urgency = 0;
   #trimmedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: TrimmerParts) {
@@ -85,6 +87,7 @@ export class Trimmer implements Task {
     }
     const marginMs = shrunkMarginMs(fill.retainedBytes, bytesMax, wantedMs);
     metrics.sinkMarginMs.set(marginMs);
+    this.urgency = pressure(fill.unsavedBytes, bytesMax);
     this.#tell(fill, marginMs);
     if (clock.elapsed() - this.#trimmedAtMs < TRIM_EVERY_MS && marginMs === wantedMs) return;
     this.#trimmedAtMs = clock.elapsed();

@@ -28,6 +28,8 @@ export interface WriterParts {
   /** Where these partitions are to go on; their checkpoints are begun where they are missing. */
   readonly starts: (partitions: readonly number[]) => Promise<ReadonlyMap<number, bigint>>;
   readonly pace: Pace;
+  /** How much the backlog must shrink, from 0 to 1. */
+  readonly urgency: () => number;
   readonly circuit: Circuit;
   readonly clock: Clock;
   readonly log: Log;
@@ -58,7 +60,7 @@ export class Writer {
    * @throws OffsetOutOfRange, ContinuityBroken when a checkpoint went to where this log cannot go on
    */
   async run(signal: AbortSignal): Promise<void> {
-    const { lanes, pace } = this.#parts;
+    const { lanes, pace, urgency } = this.#parts;
     let batch: Batch | undefined;
     while (!signal.aborted) {
       if (batch === undefined) {
@@ -76,7 +78,7 @@ export class Writer {
       const ahead =
         lanes.waitingUnits >= unitsMax ? this.#prepare(lanes.take(unitsMax), signal) : Promise.resolve(undefined);
       [, batch] = await Promise.all([saving, ahead]);
-      await pace.rest(0, signal);
+      await pace.rest(urgency(), signal);
     }
   }
 

@@ -82,7 +82,20 @@ export async function openArena(url: string, sinkUrl: string = url): Promise<Are
         const pace = new Pace(traced(controller, batches), { clock, log, metrics });
         const decoder = new RecordDecoder(PARTITIONS, () => Promise.resolve(undefined));
         const circuit = new Circuit();
-        const parts = { pool, epoch: 1, decoder, lanes: feed.lanes, starts, pace, circuit, clock, log, metrics };
+        const urgency = (): number => 0;
+        const parts = {
+          pool,
+          epoch: 1,
+          urgency,
+          decoder,
+          lanes: feed.lanes,
+          starts,
+          pace,
+          circuit,
+          clock,
+          log,
+          metrics,
+        };
         await new Writer({ ...parts, saved: () => undefined }).run(over);
       }
       const failures = (await metrics.sinkStoreErrors.get()).values.reduce((sum, { value }) => sum + value, 0);

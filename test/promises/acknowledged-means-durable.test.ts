@@ -84,7 +84,9 @@ test("the reply to the client is lost: the event is there, once, also after it w
     const before = await stored();
     proxy.mode = "swallowReplies";
     const unanswered = producer.append(lossy, events);
+    const swallowed = proxy.counts.swallowedBytes;
     await until("the request is on the log", async () => (await stored()) >= before + 3n);
+    await until("its answer has been lost", () => proxy.counts.swallowedBytes > swallowed);
     proxy.mode = "pass";
     expect((await unanswered).outcome).toBe("info");
     // Not acknowledged, and yet there: it may be shown, and must not be shown again later.

@@ -34,6 +34,7 @@ export interface Proxy extends AsyncDisposable {
     readonly held: number;
     readonly requestBytes: number;
     readonly replyBytes: number;
+    readonly swallowedBytes: number;
   };
   close(): Promise<void>;
 }
@@ -48,7 +49,7 @@ interface Pair {
 /** A proxy on a free port of 127.0.0.1. `await using proxy = await createProxy({ host, port })`, or call `close`. */
 export async function createProxy(target: { readonly host: string; readonly port: number }): Promise<Proxy> {
   const pairs = new Set<Pair>();
-  const counts = { connections: 0, open: 0, held: 0, requestBytes: 0, replyBytes: 0 };
+  const counts = { connections: 0, open: 0, held: 0, requestBytes: 0, replyBytes: 0, swallowedBytes: 0 };
   let released = Promise.withResolvers<void>();
   let mode: ProxyMode = "pass";
   const end = (pair: Pair): void => {
@@ -76,6 +77,7 @@ export async function createProxy(target: { readonly host: string; readonly port
       if (to?.destroyed) return;
       if (!to || mode === "swallow" || (mode === "swallowReplies" && count === "replyBytes")) {
         pair.holed = true;
+        counts.swallowedBytes += chunk.length;
         return;
       }
       counts[count] += chunk.length;

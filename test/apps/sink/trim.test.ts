@@ -118,6 +118,19 @@ test("the process' clock makes nothing old, and a database's that it does not ag
   expect(messages()).toContain("clocks agree again");
 });
 
+test("the sink is the more urgent the more is unsaved, and wholly before ingest refuses", async () => {
+  const { clock, world, trimmer } = scene({ bytesMax: MAX });
+  const urgencyAt = async (share: number): Promise<number> => {
+    world.fill = { ...world.fill, unsavedBytes: share * MAX };
+    await clock.advance(10_000);
+    return trimmer.urgency;
+  };
+  expect(await urgencyAt(0.5)).toBe(0);
+  expect(await urgencyAt(0.625)).toBe(0.5);
+  expect(await urgencyAt(0.79)).toBe(1);
+  expect(await urgencyAt(0.1)).toBe(0);
+});
+
 test("a log that fills up shortens the margin and is trimmed at each look, then warns, and all is undone by itself", async () => {
   const { clock, world, trimmer, messages } = scene({ bytesMax: MAX });
   await settled();

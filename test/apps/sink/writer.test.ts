@@ -36,6 +36,7 @@ function scene() {
     lanes,
     starts: () => Promise.resolve(new Map()),
     pace: new Pace(new AdaptiveController(), { clock, log, metrics }),
+    urgency: () => 0,
     circuit: new Circuit(),
     clock,
     log,

@@ -23,7 +23,8 @@ export default defineConfig({
           globalSetup: ["./test/promises/setup.ts"],
           testTimeout: 120_000,
           hookTimeout: 180_000,
-          fileParallelism: false,
+          // Two files at a time: most of what they do is wait. Each has topics and databases of its own.
+          maxWorkers: 2,
           pool: "forks",
         },
       },

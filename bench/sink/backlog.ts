@@ -1,7 +1,7 @@
 /** Puts a backlog into the topic, with kafkajs alone: the sink is what is measured. A process of its own; prints a line. */
 import { Kafka, logLevel } from "kafkajs";
 import { encodeEvent } from "#lib/codec.ts";
-import { numberAt, numbered, partitionFor } from "./rows.ts";
+import { eventAt, type Kind, partitionFor } from "./rows.ts";
 
 export interface BacklogOrder {
   readonly brokers: string;
@@ -9,13 +9,13 @@ export interface BacklogOrder {
   readonly partitions: number;
   readonly events: number;
   readonly clients: number;
-  readonly repeats: boolean;
+  readonly kind: Kind;
 }
 
 const SEND_RECORDS = 4_000;
 
 const order = JSON.parse(process.argv[2] ?? "null") as BacklogOrder;
-const { brokers, topic, partitions, events, clients, repeats } = order;
+const { brokers, topic, partitions, events, clients, kind } = order;
 const producer = new Kafka({
   brokers: brokers.split(","),
   logLevel: logLevel.ERROR,
@@ -30,11 +30,12 @@ const producer = new Kafka({
 await producer.connect();
 for (let from = 0; from < events; from += SEND_RECORDS) {
   const messages = Array.from({ length: Math.min(SEND_RECORDS, events - from) }, (_, at) => {
-    const event = numbered(numberAt(from + at, repeats), clients);
+    const event = eventAt(from + at, kind, clients);
+    const key = event?.clientId ?? "nobody";
     return {
-      key: Buffer.from(event.clientId),
-      value: encodeEvent(event),
-      partition: partitionFor(event.clientId, partitions),
+      key: Buffer.from(key),
+      value: event ? encodeEvent(event) : Buffer.from("no event"),
+      partition: partitionFor(key, partitions),
     };
   });
   await producer.send({ topic, acks: -1, messages });

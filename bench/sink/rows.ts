@@ -19,8 +19,18 @@ export function numbered(n: number, clients: number): Event {
   };
 }
 
-/** Every tenth event is one that came shortly before, if repeats are wanted. */
-export const numberAt = (n: number, repeats: boolean): number => (repeats && n % 10 === 9 ? n - 5 : n);
+/**
+ * - `clean`: each event once
+ * - `repeats`: every tenth is one that came shortly before
+ * - `poison`: every thousandth is no event
+ */
+export type Kind = "clean" | "repeats" | "poison";
+
+/** The event at a place of the backlog; null: no event. */
+export function eventAt(n: number, kind: Kind, clients: number): Event | null {
+  if (kind === "poison" && n % 1_000 === 999) return null;
+  return numbered(kind === "repeats" && n % 10 === 9 ? n - 5 : n, clients);
+}
 
 export const partitionFor = (clientId: string, partitions: number): number =>
   partitionOf(Buffer.from(clientId), partitions);

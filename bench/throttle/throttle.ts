@@ -22,8 +22,8 @@ interface Measured {
   readonly passages: readonly Passage[];
 }
 
-/** Of each setting through each event. */
-const PASSAGES = 2;
+/** Of each setting through each event: they take long, and differ more from one another than blocks do. */
+const passagesOf = (rounds: number): number => Math.ceil(rounds / 3);
 const THROUGH_EVENTS = SETTINGS.filter(({ name }) => [ADAPTIVE, FIXED_LOW, FIXED_HIGH].includes(name));
 const WARM_MS = 20_000;
 const LEARN_MS = 3_000;
@@ -38,7 +38,7 @@ export async function benchThrottle(
   folder: string | undefined,
 ): Promise<Report> {
   const server = stack.postgres as PostgresServer;
-  const progress = createProgress(1 + STEADY.length * rounds + EVENTS.length * PASSAGES);
+  const progress = createProgress(1 + STEADY.length * rounds + EVENTS.length * passagesOf(rounds));
   await using proxy = await createDelay(server.url);
   const arena = await openArena(server.url, proxy.url);
   try {
@@ -54,7 +54,7 @@ export async function benchThrottle(
       steady.push(await inBlocks(arena, scenario, rounds, seconds * 1_000, progress));
     }
     proxy.delayMs = 0;
-    const passages = await inPassages(server, arena, progress);
+    const passages = await inPassages(server, arena, passagesOf(rounds), progress);
     progress.end();
     if (folder !== undefined) {
       const named = steady.map(({ scenario: { name }, figures: all }) => ({ name, figures: all }));
@@ -91,11 +91,11 @@ async function inBlocks(
   return { scenario, blocks, figures: figures(blocks, arena.requests) };
 }
 
-async function inPassages(server: PostgresServer, arena: Arena, progress: Progress): Promise<Passage[]> {
+async function inPassages(server: PostgresServer, arena: Arena, times: number, progress: Progress): Promise<Passage[]> {
   const passages: Passage[] = [];
   for (const event of EVENTS)
-    for (let round = 0; round < PASSAGES; round++) {
-      progress.step(`${event.name}, ${round + 1} of ${PASSAGES}`);
+    for (let round = 0; round < times; round++) {
+      progress.step(`${event.name}, ${round + 1} of ${times}`);
       for (const setting of shuffled(THROUGH_EVENTS)) passages.push(await passage(event, setting, server, arena));
     }
   return passages;

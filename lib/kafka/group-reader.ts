@@ -92,7 +92,7 @@ class Reader implements GroupReader {
     const error = toLogError(`reading ${topic} in group ${groupId}`, end.error);
     if ("kind" in error && error.kind === "fatal") throw error;
     const { log } = this.#options;
-    if (isWithoutCoordinator(error)) log.info("group has no coordinator yet, joining again", { topic, groupId });
+    if (isWithoutCoordinator(error)) log.debug("group has no coordinator yet, joining again", { topic, groupId });
     else log.warn("group member was lost, another one joins", { topic, groupId, error });
     return member.memberId;
   }

@@ -14,8 +14,8 @@ import { Circuit } from "../../apps/sink/circuit.ts";
 import type { Controller, Sample } from "../../apps/sink/controller.ts";
 import { Pace } from "../../apps/sink/pace.ts";
 import { Writer } from "../../apps/sink/writer.ts";
+import type { Disturbance, Request } from "./disturbance.ts";
 import { Feed } from "./feed.ts";
-import type { Disturbance, Request } from "./load.ts";
 
 const PARTITIONS = 12;
 const CLIENTS = 10_000;

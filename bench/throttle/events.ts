@@ -5,7 +5,7 @@ import pg from "pg";
 import { median } from "../../infra/figures.ts";
 import type { PostgresServer } from "../../infra/server.ts";
 import type { Arena, Turn } from "./arena.ts";
-import { CALM } from "./load.ts";
+import { CALM } from "./disturbance.ts";
 import { type Setting, UNITS_PER_RECORD } from "./scenarios.ts";
 
 /** Something that begins, and is over when its promise resolves. */

@@ -1,7 +1,7 @@
 /** Paired blocks → figures: each setting against "no sink" of the same block, medians over blocks. */
 import { median, quantile } from "../../infra/figures.ts";
 import type { Turn } from "./arena.ts";
-import type { Request } from "./load.ts";
+import type { Request } from "./disturbance.ts";
 import { NO_SINK, UNITS_PER_RECORD } from "./scenarios.ts";
 
 /** What one setting did in one scenario. Latencies are those of interactive reads, in ms. */

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { parse, View } from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
 import { quantile } from "../../infra/figures.ts";
+import type { Request } from "./disturbance.ts";
 import type { Passage } from "./events.ts";
-import type { Request } from "./load.ts";
 import type { Figures } from "./paired.ts";
 import { UNITS_PER_RECORD } from "./scenarios.ts";
 

@@ -1,6 +1,6 @@
 /** What the controller is put through, and what it is compared with. */
 import { AdaptiveController, type Controller } from "../../apps/sink/controller.ts";
-import { CALM, type Disturbance } from "./load.ts";
+import { CALM, type Disturbance } from "./disturbance.ts";
 import { EwmaLimiter, fixed } from "./rivals.ts";
 
 /** One way of pacing the sink. `null`: nobody saves; what the others' latency is compared with. */

@@ -2,12 +2,12 @@
  * The yardstick for arrays: kafkajs alone, idempotent and acks=all as ingest, sends the records that ingest would make of
  * the same events, encoded beforehand, one batch after the other. A process of its own; prints one JSON line.
  */
-import { Kafka, logLevel } from "kafkajs";
 import { encodeEvent } from "#lib/codec.ts";
 import { partitionOf } from "#lib/partition.ts";
 import { quantile } from "../infra/figures.ts";
 import { benchEvents } from "./events.ts";
 import type { LoadResult } from "./load.ts";
+import { openProducer } from "./producer.ts";
 
 export interface RawOrder {
   readonly brokers: string;
@@ -33,18 +33,7 @@ const message = (event: ReturnType<typeof benchEvents>[number], n: number) => {
 const prepared = Array.from({ length: batches }, (_, n) =>
   benchEvents(n * recordsPerSend, recordsPerSend).map((event, at) => message(event, n * recordsPerSend + at)),
 );
-const producer = new Kafka({
-  brokers: brokers.split(","),
-  logLevel: logLevel.ERROR,
-  connectionTimeout: 5_000,
-}).producer({
-  idempotent: true,
-  createPartitioner:
-    () =>
-    ({ message: { partition } }) =>
-      partition ?? 0,
-});
-await producer.connect();
+const producer = await openProducer(brokers);
 const times: number[] = [];
 const begin = performance.now();
 const end = begin + seconds * 1_000;

@@ -1,6 +1,6 @@
 /** Puts a backlog into the topic, with kafkajs alone: the sink is what is measured. A process of its own; prints a line. */
-import { Kafka, logLevel } from "kafkajs";
 import { encodeEvent } from "#lib/codec.ts";
+import { openProducer } from "../producer.ts";
 import { eventAt, type Kind, partitionFor } from "./rows.ts";
 
 export interface BacklogOrder {
@@ -16,18 +16,7 @@ const SEND_RECORDS = 4_000;
 
 const order = JSON.parse(process.argv[2] ?? "null") as BacklogOrder;
 const { brokers, topic, partitions, events, clients, kind } = order;
-const producer = new Kafka({
-  brokers: brokers.split(","),
-  logLevel: logLevel.ERROR,
-  connectionTimeout: 5_000,
-}).producer({
-  idempotent: true,
-  createPartitioner:
-    () =>
-    ({ message: { partition } }) =>
-      partition ?? 0,
-});
-await producer.connect();
+const producer = await openProducer(brokers);
 for (let from = 0; from < events; from += SEND_RECORDS) {
   const messages = Array.from({ length: Math.min(SEND_RECORDS, events - from) }, (_, at) => {
     const event = eventAt(from + at, kind, clients);

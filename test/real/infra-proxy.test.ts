@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { answersMetadata } from "../../infra/kafka-metadata.ts";
+import { createProxy, DELAYED_BYTES_MAX } from "../../infra/proxy.ts";
 import { sharedBrokers } from "../support/kafka.ts";
-import { createProxy } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 
 /** A server that sends back what it gets, and counts it. */
@@ -57,6 +57,33 @@ describe("the proxy", () => {
     for (let i = 0; i < sent.length; i += 100) socket.write(sent.slice(i, i + 100));
     await until("the whole echo", () => state.text.length === sent.length);
     expect(state.text).toBe(sent);
+  });
+
+  it("takes on while what came before is on its way, up to its bound: a longer way is as wide", async () => {
+    await using proxy = await createProxy(target);
+    // Nothing of it arrives within this test.
+    proxy.delayMs = 3_600_000;
+    const before = got;
+    const { socket } = await open(proxy.port);
+    socket.write(Buffer.alloc(DELAYED_BYTES_MAX));
+    await until("all is on its way", () => proxy.counts.waitingBytes === DELAYED_BYTES_MAX);
+    socket.write(Buffer.alloc(4 * DELAYED_BYTES_MAX));
+    await until("it is full", () => proxy.counts.waitingBytes > DELAYED_BYTES_MAX);
+    // Turns enough to take all of it: each takes a chunk of 64 KiB.
+    for (let turn = 0; turn < 1_000; turn++) await new Promise((next) => setImmediate(next));
+    expect(proxy.counts.waitingBytes).toBeLessThan(1.1 * DELAYED_BYTES_MAX);
+    expect(got).toBe(before);
+  });
+
+  it("hands on all that came before an end", async () => {
+    const leaving = createServer((socket) => void socket.end("farewell ".repeat(50_000)));
+    await once(leaving.listen(0, "127.0.0.1"), "listening");
+    await using proxy = await createProxy({ host: "127.0.0.1", port: (leaving.address() as { port: number }).port });
+    proxy.delayMs = 20;
+    const { state } = await open(proxy.port);
+    await until("the end came", () => state.closed);
+    expect(state.text).toBe("farewell ".repeat(50_000));
+    leaving.close();
   });
 
   it("lets requests arrive and swallows the replies, and ends that connection when it heals", async () => {

@@ -5,8 +5,8 @@ import { systemClock } from "#lib/clock.ts";
 import { connectKafka, type Kafka } from "#lib/kafka/client.ts";
 import type { LogAdmin, LogRecord, NewRecord } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
+import { createProxy, type TcpProxy } from "../../../infra/proxy.ts";
 import { privateKafka, uniqueTopic } from "../../support/kafka.ts";
-import { createProxy, type Proxy as TcpProxy } from "../../support/proxy.ts";
 
 /** Keeps what was logged, for messages of failed tests and for waiting. */
 function keptLog(): Log & { readonly lines: string[] } {

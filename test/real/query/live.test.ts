@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { tokenHash } from "#lib/access.ts";
 import { BEGINNING, encodeCursor } from "#lib/cursor.ts";
+import { createProxy } from "../../../infra/proxy.ts";
 import type { App } from "../../support/process.ts";
-import { createProxy } from "../../support/proxy.ts";
 import { until } from "../../support/until.ts";
 import { Given, type Placed } from "./given.ts";
 

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { tokenHash } from "#lib/access.ts";
 import { encodeCursor } from "#lib/cursor.ts";
+import { createProxy } from "../../../infra/proxy.ts";
 import { holdTransaction } from "../../promises/support/faults.ts";
 import type { App } from "../../support/process.ts";
-import { createProxy } from "../../support/proxy.ts";
 import { until } from "../../support/until.ts";
 import { bodyOf, Given, type Placed, page } from "./given.ts";
 

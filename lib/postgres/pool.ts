@@ -32,6 +32,7 @@ type Row = Record<string, unknown>;
 const CLOSE_MS_MAX = 3_000;
 /** How long the server may take to end a statement that it was asked to cancel. */
 const RECOVER_MS_MAX = 5_000;
+const CANCEL_AGAIN_MS = 250;
 
 /** Statements inside one transaction. */
 export interface Transaction {
@@ -93,15 +94,17 @@ export class Pool {
    * connection is as good as before; closed instead, its backend would live on for a moment beside the next one's.
    */
   async #recover(client: pg.PoolClient): Promise<void> {
-    const over = Promise.withResolvers<boolean>();
-    const onDrain = (): void => over.resolve(true);
+    const over = new AbortController();
+    const onDrain = (): void => over.abort();
     client.once("drain", onDrain);
-    const cancel = this.#clock.after(RECOVER_MS_MAX, () => over.resolve(false));
-    await cancelStatement(client, this.#clock);
-    const usable = await over.promise;
-    cancel();
+    const untilMs = this.#clock.elapsed() + RECOVER_MS_MAX;
+    // Again: a request that comes before the statement has begun, or is lost, cancels nothing.
+    while (!over.signal.aborted && this.#clock.elapsed() < untilMs) {
+      await cancelStatement(client, this.#clock);
+      await this.#clock.sleep(CANCEL_AGAIN_MS, over.signal);
+    }
     client.removeListener("drain", onDrain);
-    client.release(!usable);
+    client.release(!over.signal.aborted);
   }
 
   /** Commits what `work` did, or rolls it back and rejects with its error. A rejection of COMMIT itself may have committed. */

@@ -3,8 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#lib/clock.ts";
 import { Pool, RollBack, type TransactionLimits } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
+import { createProxy } from "../../../infra/proxy.ts";
 import { type Database, freshDatabase } from "../../support/postgres.ts";
-import { createProxy } from "../../support/proxy.ts";
 import { keptLog, silentLog } from "../../support/records.ts";
 import { openPool } from "../../support/store.ts";
 import { until } from "../../support/until.ts";
@@ -48,6 +48,25 @@ test("statements given up by the hundred cost no connection beyond the pool's", 
   const pid = await pidOf(pool);
   for (let n = 0; n < 100; n++)
     expect(classify(await failure(pool.query("SELECT pg_sleep(60)", [], 2)))).toBe("overload");
+  expect(await pidOf(pool)).toBe(pid);
+  await pool.close();
+});
+
+test("a statement whose cancellation is lost is cancelled again", async () => {
+  const target = new URL(database.url);
+  await using proxy = await createProxy({ host: target.hostname, port: Number(target.port) });
+  target.port = String(proxy.port);
+  const pool = openPool(target.href);
+  const pid = await pidOf(pool);
+  const asked = failure(pool.query("SELECT pg_sleep(61)", [], 1_000));
+  await until("the server is at it", async () => {
+    const [one] = await database.query<{ query: string }>("SELECT query FROM pg_stat_activity WHERE pid = $1", [pid]);
+    return one?.query.includes("pg_sleep(61)");
+  });
+  proxy.mode = "swallow";
+  await asked;
+  await until("the request to cancel is lost", () => proxy.counts.swallowedBytes > 0);
+  proxy.mode = "pass";
   expect(await pidOf(pool)).toBe(pid);
   await pool.close();
 });

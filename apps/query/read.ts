@@ -11,7 +11,7 @@
  */
 import type { Clock } from "#lib/clock.ts";
 import type { Metrics } from "#lib/metrics.ts";
-import { classify } from "#lib/postgres/sqlstate.ts";
+import { isPassing } from "#lib/postgres/sqlstate.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import type { Barrier, NoMark } from "./barrier.ts";
 import type { Checkpoints } from "./checkpoints.ts";
@@ -119,7 +119,7 @@ export class Reader {
       return await this.#withRows(reading, pin, mark);
     } catch (error) {
       if (checkpoints.failed(error)) return this.#withoutRows(reading, pin, error);
-      if (!PASSING.has(classify(error))) throw error;
+      if (!isPassing(error)) throw error;
       return this.#withoutRows(reading, pin, error);
     }
   }
@@ -207,7 +207,7 @@ export class Reader {
       return await asked;
     } catch (error) {
       if (this.#parts.checkpoints.failed(error)) return null;
-      if (PASSING.has(classify(error))) throw storeUnreachable(error);
+      if (isPassing(error)) throw storeUnreachable(error);
       throw error;
     }
   }
@@ -233,8 +233,6 @@ export class Reader {
 /** Whether this page needs nothing but the tail. */
 const isInTail = ({ order, query }: Reading, { start }: Pin): boolean =>
   query.view === "unsaved" || comparePlaces(query.after, { epoch: order.epoch, offset: start - 1n }) >= 0;
-
-const PASSING: ReadonlySet<string> = new Set(["down", "overload", "lock", "space"]);
 
 const storeUnreachable = (cause?: unknown): ProblemError =>
   new ProblemError(

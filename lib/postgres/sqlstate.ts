@@ -91,3 +91,8 @@ export function classify(error: unknown): ErrorClass {
   for (const [pattern, errorClass] of BY_MESSAGE) if (pattern.test(text)) return errorClass;
   return (state.length === 5 ? BY_CLASS[state.slice(0, 2)] : undefined) ?? "bug";
 }
+
+const PASSING: ReadonlySet<ErrorClass> = new Set(["down", "overload", "lock", "space"]);
+
+/** Whether the same question may be answered later: a person is told to ask again, and nothing is wrong with the node. */
+export const isPassing = (error: unknown): boolean => PASSING.has(classify(error));

@@ -10,7 +10,7 @@ import type { Event } from "#lib/event.ts";
 import { LogError } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
-import { classify } from "#lib/postgres/sqlstate.ts";
+import { isPassing } from "#lib/postgres/sqlstate.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import type { Republisher } from "./publish.ts";
 import type { DeadLetter, DeadLetterRows, Letters, Redriven, Selection } from "./rows.ts";
@@ -177,15 +177,13 @@ const forbidden = (): ProblemError =>
     ),
   );
 
-const PASSING: ReadonlySet<string> = new Set(["down", "overload", "lock", "space"]);
-
 /** @throws ProblemError store-unreachable, log-unreachable; what else is wrong as it is */
 async function orUnreachable<T>(asked: Promise<T>, what: string): Promise<T> {
   try {
     return await asked;
   } catch (cause) {
     const code = cause instanceof LogError ? "log-unreachable" : "store-unreachable";
-    if (!(cause instanceof LogError) && !PASSING.has(classify(cause))) throw cause;
+    if (!(cause instanceof LogError) && !isPassing(cause)) throw cause;
     throw new ProblemError(problem(code, `${what} (${(cause as Error).message}).`), { cause, retryAfterSeconds: 5 });
   }
 }

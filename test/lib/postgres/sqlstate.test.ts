@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { classify, type ErrorClass } from "#lib/postgres/sqlstate.ts";
+import { classify, type ErrorClass, isPassing } from "#lib/postgres/sqlstate.ts";
 
 const withCode = (code: string, message = "whatever"): Error => Object.assign(new Error(message), { code });
 
@@ -33,6 +33,13 @@ describe.each(Object.entries(STATES))("%s", (errorClass, codes) => {
   test.each(codes)("%s", (code) => {
     expect(classify(withCode(code))).toBe(errorClass);
   });
+});
+
+test("what passes by itself is told from what a row, a schema or a setting is to blame for", () => {
+  const passing = Object.entries(STATES).filter(([, codes]) => codes.every((code) => isPassing(withCode(code))));
+  expect(passing.map(([errorClass]) => errorClass)).toEqual(["lock", "overload", "down", "space"]);
+  const lasting = Object.entries(STATES).filter(([, codes]) => !codes.some((code) => isPassing(withCode(code))));
+  expect(lasting.map(([errorClass]) => errorClass)).toEqual(["data", "duplicate", "bug"]);
 });
 
 describe("messages decide where no code does, and where PgBouncer says 08P01 to everything", () => {

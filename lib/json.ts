@@ -13,6 +13,18 @@ export type JsonItems =
   | { readonly ok: true; readonly array: boolean; readonly items: readonly JsonItem[]; readonly tooMany: boolean }
   | { readonly ok: false; readonly fault: JsonFault };
 
+/** Fatal, since the default replaces bad bytes silently; a byte order mark stays, and is then refused as no JSON. */
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The text that these bytes are; null: they are no UTF-8. */
+export function fromUtf8(bytes: Uint8Array): string | null {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
 /** The first fault of `text` as one JSON value, or null. Malformed text is told before any other fault. */
 export function jsonFault(text: string, limits: JsonLimits): JsonFault | null {
   const scanned = guarded(() => new Scanner(text, limits).whole());

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type Event, LIMITS } from "#lib/event.ts";
 import { excerpt, pointer } from "#lib/excerpt.ts";
-import { type JsonFault, type JsonLimits, jsonFault, scanItems } from "#lib/json.ts";
+import { fromUtf8, type JsonFault, type JsonLimits, jsonFault, scanItems } from "#lib/json.ts";
 import { type Problem, type ProblemCode, problem } from "#lib/problem.ts";
 import { parseTime } from "#lib/rfc3339.ts";
 import { type EventFault, eventFault } from "#lib/valid.ts";
@@ -35,8 +35,6 @@ const EVENT_LIMITS: JsonLimits = {
   keysMax: LIMITS.dataKeysMax + FIELDS.length,
   spaceAllowed: true,
 };
-/** Fatal, since the default replaces bad bytes silently; a byte order mark stays, and is then refused as no JSON. */
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
  * A JSON body: one event, or an array of 1 to 5,000 that is accepted as a whole or refused as a whole.
@@ -46,7 +44,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  * @param body at most LIMITS.bodyBytesMax bytes, which the caller sees to
  */
 export function accept(body: Uint8Array, stamp: Stamp): Accepted {
-  const text = decode(body);
+  const text = fromUtf8(body);
   if (text === null) return refuse("malformed-utf8", NOT_UTF8);
   const scanned = scanItems(text, EVENT_LIMITS, LIMITS.arrayEventsMax);
   if (!scanned.ok) return refuse("malformed-json", malformed(text, scanned.fault));
@@ -67,7 +65,7 @@ export function accept(body: Uint8Array, stamp: Stamp): Accepted {
 
 /** One line of NDJSON without its line break: one event, never an array. */
 export function acceptLine(line: Uint8Array, stamp: Stamp): AcceptedLine {
-  const text = decode(line);
+  const text = fromUtf8(line);
   if (text === null) return { ok: false, faults: [{ code: "malformed-utf8", field: "", detail: NOT_UTF8 }] };
   const fault = jsonFault(text, EVENT_LIMITS);
   if (fault?.code === "malformed-json")
@@ -82,14 +80,6 @@ interface Faulty {
 }
 
 const NOT_UTF8 = "the text is not valid UTF-8; encode it as UTF-8";
-
-function decode(bytes: Uint8Array): string | null {
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    return null;
-  }
-}
 
 function malformed(text: string, fault: JsonFault): string {
   if (text === "") return "the text is empty; send an event as JSON";

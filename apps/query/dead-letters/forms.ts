@@ -4,14 +4,14 @@ import { Compile } from "typebox/compile";
 import { BEGINNING, decodeCursor, encodeCursor, type Position } from "#lib/cursor.ts";
 import { eventJson } from "#lib/event.ts";
 import { excerpt } from "#lib/excerpt.ts";
-import { jsonFault } from "#lib/json.ts";
+import { fromUtf8, jsonFault } from "#lib/json.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { ANYTHING, FIRST, type JudgedLetter, type JudgedLetters, type Outcome } from "./dead-letters.ts";
 import type { Selection } from "./rows.ts";
 
 /** At most so many are re-driven by one request. */
 const REDRIVEN_MAX = 1_000;
-const LIMIT = 100;
+const LIMIT_DEFAULT = 100;
 
 const strict = { additionalProperties: false };
 const position = Type.String({
@@ -21,7 +21,7 @@ const after = Type.String({ description: "Position, exclusive: only dead letters
 const limit = Type.Integer({
   minimum: 1,
   maximum: REDRIVEN_MAX,
-  default: 100,
+  default: LIMIT_DEFAULT,
   description: "Most dead letters at once.",
 });
 const filters = {
@@ -131,12 +131,13 @@ export function selected(body: Uint8Array): Selection {
     reason: reason ?? null,
     partition: partition ?? null,
     redriven: false,
-    limit: most ?? LIMIT,
+    limit: most ?? LIMIT_DEFAULT,
   };
 }
 
 function checked(body: Uint8Array): Static<typeof RedriveBody> {
-  const text = utf8(body);
+  const text = fromUtf8(body);
+  if (text === null) throw new ProblemError(problem("malformed-utf8", "Encode the body as UTF-8."));
   const fault = jsonFault(text, { depthMax: 2, keysMax: 10, spaceAllowed: true });
   if (fault !== null) throw new ProblemError(problem(fault.code, `${fault.detail}.`, { field: fault.pointer }));
   const given: unknown = JSON.parse(text);
@@ -146,14 +147,6 @@ function checked(body: Uint8Array): Static<typeof RedriveBody> {
     first?.instancePath ?? "",
     `the body${first?.instancePath ?? ""} ${first?.message ?? "is not understood"}`,
   );
-}
-
-function utf8(body: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(body);
-  } catch (cause) {
-    throw new ProblemError(problem("malformed-utf8", "Encode the body as UTF-8."), { cause });
-  }
 }
 
 /** @throws ProblemError invalid-parameter */

@@ -56,10 +56,13 @@ export async function moveCheckpoints(
   return taken.map(({ lane }) => lane.partition).filter((partition) => !partitions.has(partition));
 }
 
-/** Marks where the checkpoints of these partitions stand now, and forgets marks older than three days. */
+/** Marks where the checkpoints of these partitions stand now, and forgets their marks that are older than three days. */
 export async function markCheckpoints(pool: Pool, epoch: number, partitions: readonly number[]): Promise<void> {
   await pool.query(
-    `WITH old AS (DELETE FROM spillway.checkpoint_mark WHERE marked_at < now() - interval '3 days')
+    `WITH old AS (
+       DELETE FROM spillway.checkpoint_mark
+        WHERE log_epoch = $1 AND partition = ANY ($2::int[]) AND marked_at < now() - interval '3 days'
+     )
      INSERT INTO spillway.checkpoint_mark (log_epoch, partition, next_offset)
      SELECT log_epoch, partition, next_offset FROM spillway.checkpoint
       WHERE log_epoch = $1 AND partition = ANY ($2::int[]) ON CONFLICT DO NOTHING`,

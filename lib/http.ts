@@ -13,6 +13,7 @@ import {
   type RawServerDefault,
 } from "fastify";
 import { type TSchema, Type } from "typebox";
+import { aborted } from "./abort.ts";
 import { type Access, type KeyRing, openAccess } from "./access.ts";
 import { guardRoute } from "./admission.ts";
 import { bodyParser } from "./body.ts";
@@ -202,10 +203,3 @@ function connectionsOf(server: Server): ReadonlySet<Socket> {
   });
   return sockets;
 }
-
-/** The signal's only listener, gone once it fired. */
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });

@@ -4,6 +4,7 @@
  *
  * One lane a process: at 64 connections one lane acknowledged 15.1k single events/s, two 9.9k, four 7.2k (2 cores).
  */
+import { aborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
 import { encodeEvent } from "#lib/codec.ts";
 import type { LogIdentity } from "#lib/control.ts";
@@ -68,10 +69,7 @@ export class Publisher {
 
   /** Publishes until `signal` aborts, then finishes what it has accepted. */
   async run(signal: AbortSignal): Promise<void> {
-    const stop = Promise.withResolvers<void>();
-    signal.addEventListener("abort", () => stop.resolve(), { once: true });
-    if (signal.aborted) stop.resolve();
-    await stop.promise;
+    await aborted(signal);
     if (this.#requests.some((request) => !request.settled)) {
       const drained = Promise.withResolvers<void>();
       this.#drained = drained.resolve;

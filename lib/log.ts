@@ -17,7 +17,8 @@ export function createLog(role: string, level: LevelWithSilent): Log {
     base: { role },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
-    serializers: { error: pino.stdSerializers.err },
+    // Causes are nested: joined, a text that names its cause itself would be told once for each.
+    serializers: { error: pino.stdSerializers.errWithCause },
   });
   const at =
     (method: "debug" | "info" | "warn" | "error") =>

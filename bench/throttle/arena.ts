@@ -1,5 +1,6 @@
 /** One PostgreSQL, the others who use it, and a real writer with a backlog that never ends, driven by one controller after the other. */
 import { type ChildProcess, fork } from "node:child_process";
+import { constants, setPriority } from "node:os";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { systemClock as clock } from "#lib/clock.ts";
@@ -68,6 +69,8 @@ export async function openArena(url: string, sinkUrl: string = url): Promise<Are
   const feed = new Feed(PARTITIONS, CLIENTS, DATA_BYTES, log);
   const requests: Request[] = [];
   const load = startLoad(url, requests);
+  // A sink has a machine of its own; here its process shares the database's and the load's, and must not be what they wait for.
+  setPriority(constants.priority.PRIORITY_LOW);
   return {
     requests,
     disturb: (disturbance) => void load.send(disturbance),

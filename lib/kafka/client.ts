@@ -2,7 +2,8 @@
 import { createLogAdmin } from "./admin.ts";
 import { createBatchProducer } from "./append.ts";
 import type { KafkaOptions } from "./connection.ts";
-import { createGroupReader, type GroupReaderOptions } from "./group-reader.ts";
+import type { Group } from "./group-member.ts";
+import { createGroupReader } from "./group-reader.ts";
 import { createPartitionReader } from "./partition-reader.ts";
 import type { BatchProducer, GroupReader, LogAdmin, PartitionReader } from "./ports.ts";
 import { openSender } from "./sender.ts";
@@ -16,7 +17,7 @@ export interface Kafka {
   /** @param giveUpMs how long one append may take, retries included. @throws LogError when no broker can be reached */
   producer(giveUpMs?: number): Promise<BatchProducer>;
   /** Connects when it is run. */
-  groupReader(options: GroupReaderOptions): GroupReader;
+  groupReader(group: Group): GroupReader;
   /** @throws LogError when no broker can be reached */
   partitionReader(): Promise<PartitionReader>;
   /** @throws LogError when no broker can be reached */

@@ -28,6 +28,7 @@ const LEAVE_MS = 3_000;
 export interface Group {
   readonly topic: string;
   readonly groupId: string;
+  /** How long the group waits for a silent member before its partitions go to others. Above 3,000. */
   readonly sessionTimeoutMs: number;
 }
 

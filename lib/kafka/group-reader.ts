@@ -2,35 +2,27 @@
 import assert from "node:assert/strict";
 import type { KafkaOptions } from "./connection.ts";
 import { isWithoutCoordinator, toLogError } from "./errors.ts";
-import { Member } from "./group-member.ts";
+import { type Group, Member } from "./group-member.ts";
 import { Leaders } from "./leaders.ts";
 import { type GroupHandlers, type GroupReader, LogError } from "./ports.ts";
 
-export interface GroupReaderOptions {
-  readonly topic: string;
-  readonly groupId: string;
-  /** How long the group waits for a silent member before its partitions go to others. Above 3,000. */
-  readonly sessionTimeoutMs?: number;
-}
-
-const SESSION_TIMEOUT_MS = 45_000;
 const BACKOFF_MIN_MS = 200;
 const BACKOFF_MAX_MS = 5_000;
 
 /** A reader that connects when it is run. */
-export function createGroupReader(options: KafkaOptions, group: GroupReaderOptions): GroupReader {
+export function createGroupReader(options: KafkaOptions, group: Group): GroupReader {
   return new Reader(options, group);
 }
 
 class Reader implements GroupReader {
   readonly #options: KafkaOptions;
-  readonly #group: Required<GroupReaderOptions>;
+  readonly #group: Group;
   #member: Member | undefined;
   #running = false;
 
-  constructor(options: KafkaOptions, group: GroupReaderOptions) {
+  constructor(options: KafkaOptions, group: Group) {
     this.#options = options;
-    this.#group = { sessionTimeoutMs: SESSION_TIMEOUT_MS, ...group };
+    this.#group = group;
   }
 
   async run(handlers: GroupHandlers, signal: AbortSignal): Promise<void> {

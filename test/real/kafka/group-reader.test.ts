@@ -331,7 +331,7 @@ describe("a group reader, at a real broker", () => {
 
   it("ends at once when its signal has aborted before it ran", async () => {
     const topic = await freshTopic(admin, 1);
-    const reader = kafka.groupReader({ topic, groupId: topic });
+    const reader = kafka.groupReader({ topic, groupId: topic, sessionTimeoutMs: SESSION_TIMEOUT_MS });
     const never = (): never => {
       throw new Error("not expected");
     };

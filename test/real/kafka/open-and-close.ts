@@ -19,7 +19,7 @@ const reader = await kafka.partitionReader();
 const request = { topic, offsets: new Map([[0, 0n]]), maxWaitMs: 1_000, maxBytes: 1_000 };
 assert.equal((await reader.fetch(request))[0]?.nextOffset, 1n);
 const stop = new AbortController();
-await kafka.groupReader({ topic, groupId: topic }).run(
+await kafka.groupReader({ topic, groupId: topic, sessionTimeoutMs: 45_000 }).run(
   {
     onAssigned: async () => new Map([[0, 0n]]),
     onRevoked: () => undefined,

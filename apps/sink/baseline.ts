@@ -7,10 +7,27 @@ const HALF_LIFE_MS = 600_000;
 /** Of the way down, a sample: one cheap batch may be luck, several are the truth. */
 const DOWN = 0.3;
 
+/** What a unit costs at rest, in ms, and when that was last confirmed, by the monotonic clock. */
+export interface Learned {
+  readonly cost: number;
+  readonly atMs: number;
+}
+
 export class Baseline {
   #costs: readonly number[] = [];
   #base = Number.NaN;
   #atMs = Number.NaN;
+
+  /** null: nothing yet. */
+  get learned(): Learned | null {
+    return Number.isNaN(this.#base) ? null : { cost: this.#base, atMs: this.#atMs };
+  }
+
+  /** Goes on from what was learned before; its age counts like any other time without samples. */
+  recall({ cost, atMs }: Learned): void {
+    this.#base = cost;
+    this.#atMs = atMs;
+  }
 
   /**
    * @param cost of one unit, in ms

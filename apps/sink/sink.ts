@@ -18,6 +18,7 @@ import { Circuit } from "./circuit.ts";
 import type { sinkSettings } from "./config.ts";
 import { AdaptiveController } from "./controller.ts";
 import { Lanes } from "./lanes.ts";
+import { Keeper } from "./memory.ts";
 import { Pace } from "./pace.ts";
 import { Trimmer } from "./trim.ts";
 import { Writer } from "./writer.ts";
@@ -128,13 +129,15 @@ export class Sink implements Task {
       started: (starts) => announcer.offer(starts),
     });
     this.#unassignedSinceMs = () => handlers.unassignedSinceMs();
+    const controller = new AdaptiveController();
+    const storeIsAway = (): boolean => this.#circuit.outage !== null;
     const writer = new Writer({
       pool,
       epoch: identity.epoch,
       decoder: new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint)),
       lanes,
       starts: (partitions) => handlers.starts(partitions),
-      pace: new Pace(new AdaptiveController(), this.#surroundings),
+      pace: new Pace(controller, this.#surroundings),
       urgency: () => this.#trimmer?.urgency ?? 0,
       circuit: this.#circuit,
       clock,
@@ -150,14 +153,15 @@ export class Sink implements Task {
       gauge: new LogGauge({ ...connected, openReader: () => kafka.partitionReader(), clock, metrics }),
       lanes,
       starts: (partitions) => handlers.starts(partitions),
-      storeIsAway: () => this.#circuit.outage !== null,
+      storeIsAway,
       marginMs: this.#settings.SPILLWAY_LOG_MARGIN_MS,
       bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
       clock,
       log,
       metrics,
     });
-    await runAll([control, announcer, writer, group, this.#trimmer], signal, log);
+    const keeper = new Keeper({ pool, controller, storeIsAway, clock, log });
+    await runAll([control, announcer, keeper, writer, group, this.#trimmer], signal, log);
   }
 }
 

@@ -1,0 +1,87 @@
+/** A sink that restarts while others use the database knows what it costs at rest, and goes on resting. */
+import { expect, onTestFinished, test } from "vitest";
+import { AdaptiveController, type Sample } from "../../../apps/sink/controller.ts";
+import { Keeper } from "../../../apps/sink/memory.ts";
+import { fakeClock } from "../../support/fake-clock.ts";
+import { silentLog } from "../../support/records.ts";
+import { freshStore } from "../../support/store.ts";
+import { until } from "../../support/until.ts";
+
+const MINUTE_MS = 60_000;
+
+/** Five batches, each of a thousand units, that took so many ms. */
+function feed(controller: AdaptiveController, way: Sample["way"], atMs: number, rowsMs: number): void {
+  for (let n = 0; n < 5; n++)
+    controller.observe({ atMs, way, units: 1_000, beginMs: 0.1, rowsMs, totalMs: rowsMs + 5 });
+}
+
+async function given() {
+  const store = await freshStore();
+  onTestFinished(() => store[Symbol.asyncDispose]());
+  const clock = fakeClock();
+  const stop = new AbortController();
+  const keep = (controller: AdaptiveController, storeIsAway = () => false): Promise<void> =>
+    new Keeper({ pool: store.pool, controller, storeIsAway, clock, log: silentLog }).run(stop.signal);
+  const kept = (): Promise<{ way: string }[]> =>
+    store.database.query<{ way: string }>("SELECT way FROM spillway.pace ORDER BY way");
+  /** A new sink, once it has recalled what there is. */
+  const restarted = async (ways: number): Promise<AdaptiveController> => {
+    const controller = new AdaptiveController();
+    void keep(controller);
+    await until("it has recalled", () => Object.keys(controller.memory).length === ways);
+    return controller;
+  };
+  onTestFinished(() => stop.abort());
+  return { store, clock, keep, kept, restarted };
+}
+
+test("a restarted sink rests for the load that is there already, by what each way cost before", async () => {
+  const { clock, keep, kept, restarted } = await given();
+  const before = new AdaptiveController();
+  void keep(before);
+  const fedMs = clock.elapsed();
+  feed(before, "copy", fedMs, 20);
+  feed(before, "stage", fedMs, 40);
+  await until("it waits for a minute to pass", async () => {
+    await clock.advance(MINUTE_MS);
+    return (await kept()).length === 2;
+  });
+  const after = await restarted(2);
+  // Since it was fed, the baseline has risen by its half-life of ten minutes towards what batches take now.
+  const risen = 1 - 2 ** (-(clock.elapsed() - fedMs) / (10 * MINUTE_MS));
+  feed(after, "copy", clock.elapsed(), 80);
+  expect(after.decide(0).stretch).toBeCloseTo(80 / (20 + 60 * risen), 1);
+  expect(after.decide(0).restMs).toBeGreaterThan(0);
+  feed(after, "stage", clock.elapsed(), 80);
+  expect(after.decide(0).stretch).toBeCloseTo(80 / (40 + 40 * risen), 1);
+  const ignorant = new AdaptiveController();
+  feed(ignorant, "copy", clock.elapsed(), 80);
+  expect(ignorant.decide(0).restMs).toBe(0);
+});
+
+test("what was learned long ago counts for little: the machine may be another", async () => {
+  const { store, clock, restarted } = await given();
+  await store.database.query("INSERT INTO spillway.pace VALUES ('copy', 0.02, now() - interval '3 hours')");
+  const after = await restarted(1);
+  feed(after, "copy", clock.elapsed(), 80);
+  expect(after.decide(0).stretch).toBeLessThan(1.01);
+  expect(after.decide(0).restMs).toBe(0);
+});
+
+test("while the database is away nothing is kept, and nothing fails when it has no such table", async () => {
+  const { store, clock, keep, kept } = await given();
+  const controller = new AdaptiveController();
+  feed(controller, "copy", clock.elapsed(), 20);
+  let away = true;
+  void keep(controller, () => away);
+  for (let n = 0; n < 5; n++) await clock.advance(MINUTE_MS);
+  expect(await kept()).toEqual([]);
+  await store.database.query("ALTER TABLE spillway.pace RENAME TO gone");
+  away = false;
+  for (let n = 0; n < 3; n++) await clock.advance(MINUTE_MS);
+  await store.database.query("ALTER TABLE spillway.gone RENAME TO pace");
+  await until("kept again", async () => {
+    await clock.advance(MINUTE_MS);
+    return (await kept()).length === 1;
+  });
+});

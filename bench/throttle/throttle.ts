@@ -130,7 +130,9 @@ function report(measured: Measured, rounds: number, seconds: number): Report {
     title: `Throttle: ${rounds} paired blocks of ${SETTINGS.length} settings, ${seconds} s each; 150 reads/s and 20 updates/s beside the sink`,
     rows: [...rows, ...events],
     bars: bars(measured),
-    notes: ["Load, sink and database share the cores; the sink's process has the lowest priority, its session in the database the usual one."],
+    notes: [
+      "Load, sink and database share the cores; the sink's process has the lowest priority, its session in the database the usual one.",
+    ],
     raw: {
       steady: steady.map(({ scenario, figures: all }) => ({ scenario, figures: all })),
       passages: passages.map(({ turn, ...rest }) => ({ ...rest, failed: turn.failed })),

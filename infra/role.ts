@@ -3,12 +3,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { createKeeper } from "./keeper.ts";
 import { type Child, endProcess, spawnGuarded } from "./process.ts";
+import { readinessOf } from "./readiness.ts";
 import type { Say } from "./server.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 /** A role drains within 25 s by its own rule. */
 const STOP_LIMIT_MS = 28_000;
-const ANSWER_LIMIT_MS = 3_000;
 const DEATHS_MAX = 5;
 const LOOK_MS = 100;
 
@@ -76,12 +76,7 @@ export function createRole({ name, port, env, say, pass }: RoleOptions): Role {
 }
 
 async function whatIsMissing(port: number): Promise<string | undefined> {
-  try {
-    const answer = await fetch(`http://127.0.0.1:${port}/readyz`, { signal: AbortSignal.timeout(ANSWER_LIMIT_MS) });
-    if (answer.ok) return undefined;
-    const state = (await answer.json()) as { missing?: readonly string[] };
-    return state.missing?.join(", ") ?? `status ${answer.status}`;
-  } catch {
-    return `no answer on port ${port} yet`;
-  }
+  const state = await readinessOf(`http://127.0.0.1:${port}`);
+  if (state === "ready") return undefined;
+  return state === "silent" ? `no answer on port ${port} yet` : state.missing;
 }

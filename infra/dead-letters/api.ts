@@ -1,6 +1,6 @@
 /** The dead letters of a node over HTTP. */
 import { setTimeout as delay } from "node:timers/promises";
-import { authorization } from "../demo/client.ts";
+import { authorization, reason } from "../demo/client.ts";
 
 /** As the list shows it. */
 export interface Letter {
@@ -90,14 +90,6 @@ export class Api {
         },
       );
     }
-  }
-}
-
-function reason(text: string): string {
-  try {
-    return String((JSON.parse(text) as { detail?: unknown }).detail ?? text.slice(0, 200));
-  } catch {
-    return text.slice(0, 200);
   }
 }
 

@@ -101,7 +101,7 @@ const remedy = ({ status }: Answer): string =>
     : "";
 
 /** A problem's detail, or the answer's beginning. */
-function reason(text: string): string {
+export function reason(text: string): string {
   try {
     return String((JSON.parse(text) as { detail?: unknown }).detail ?? text.slice(0, 200));
   } catch {

@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Child, endProcess, spawnGuarded } from "../process.ts";
 import { readable } from "../readable.ts";
+import { readinessOf } from "../readiness.ts";
 import type { Say } from "../server.ts";
 import { addressFile, USUAL_DATA } from "../start-options.ts";
 
@@ -36,7 +37,7 @@ export function candidates(port: string | undefined, data: string): string[] {
 export async function findNode(url: string | undefined, say: Say, signal: AbortSignal): Promise<Node> {
   const { PORT } = process.env;
   for (const found of url === undefined ? candidates(PORT, USUAL_DATA) : [url.replace(/\/+$/, "")]) {
-    if ((await missing(found)) === "no answer") continue;
+    if ((await readinessOf(found)) === "silent") continue;
     await ready(found, READY_LIMIT_MS, () => undefined, say, signal);
     return { url: found, stop: async () => undefined };
   }
@@ -85,25 +86,14 @@ async function ready(
   const deadline = performance.now() + limitMs;
   let told: string | undefined;
   for (;;) {
-    const what = await missing(url);
-    if (what === undefined) return;
+    const state = await readinessOf(url);
+    if (state === "ready") return;
+    const what = state === "silent" ? "no answer" : state.missing;
     if (what !== told) say(`waiting: ${what}`);
     told = what;
     const why = failed();
     if (why !== undefined) throw new Error(why);
     if (performance.now() > deadline) throw new Error(`${url} is not ready after ${limitMs / 1_000} s: ${what}`);
     await delay(LOOK_MS, undefined, { signal });
-  }
-}
-
-/** Undefined when it is ready. */
-async function missing(url: string): Promise<string | undefined> {
-  try {
-    const answer = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(5_000) });
-    if (answer.ok) return undefined;
-    const state = (await answer.json()) as { readonly missing?: readonly string[] };
-    return state.missing?.join("; ") ?? `status ${answer.status}`;
-  } catch {
-    return "no answer";
   }
 }

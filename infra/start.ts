@@ -22,8 +22,6 @@ const LOOK_AT_DATA_MS = 500;
 const SESSION_TIMEOUT_MS = "10000";
 /** What a role warns of where only one broker runs. The summary says it once, in other words. */
 const ONE_BROKER = /"warning":"replication is 1:/;
-/** What a broker that has just begun answers to some; they ask again, and who is not ready for it is told with that. */
-const WARMING = /"warning":"replication is 1:|The coordinator is loading|coordinator is not available/;
 /** Ctrl-C under npm arrives twice: from the terminal, and from npm. Only a later one means haste. */
 const SAME_SIGNAL_MS = 1_000;
 
@@ -120,7 +118,7 @@ async function up({ data, withSink, port, signal, toStop }: Wanted): Promise<voi
   signal.throwIfAborted();
   const env = { KAFKA_BROKERS: kafka.server.brokers, DATABASE_URL: postgres.server.url };
   say(`Kafka and PostgreSQL answer:\n  KAFKA_BROKERS=${env.KAFKA_BROKERS}\n  DATABASE_URL=${env.DATABASE_URL}`);
-  let expected = process.env["KAFKA_BROKERS"] ? undefined : WARMING;
+  const expected = process.env["KAFKA_BROKERS"] ? undefined : ONE_BROKER;
   const pass: Say = (line) => {
     if (!expected?.test(line)) say(process.stdout.isTTY ? readable(line) : line);
   };
@@ -138,7 +136,6 @@ async function up({ data, withSink, port, signal, toStop }: Wanted): Promise<voi
   );
   for (const role of roles) await role.start();
   await allReady(roles, signal);
-  expected &&= ONE_BROKER;
   say(summary(roles, [kafka, postgres], port));
 }
 

@@ -190,6 +190,34 @@ describe("a database that stops", () => {
   });
 });
 
+describe("a slow hour", () => {
+  const HOUR_MS = 3_600_000;
+  const FROM_MS = 20_000;
+  const TO_MS = FROM_MS + HOUR_MS;
+
+  test("at a tenth of the speed gets batches of 150 ms and bounded rests, and 80 % of the free rate 3 s after it", () => {
+    inEveryWorld((world) => {
+      const calm = world.slowness(0);
+      const slowness = (ms: number): number => (ms >= FROM_MS && ms < TO_MS ? 10 * calm : calm);
+      const batches = simulate({ ...world, slowness }, [adaptive()], TO_MS + 10_000);
+      const hour = batches.filter(({ beganAtMs }) => beganAtMs >= FROM_MS && beganAtMs < TO_MS);
+      // Five until the median knows, and one that was decided before them.
+      const felt = hour.slice(6);
+      const size = Math.max(UNITS_MIN, 150 / (10 * calm * UNIT_MS));
+      // Four deviations of the median of five.
+      const doubt = Math.exp(4 * 0.56 * world.jitter);
+      expect(Math.max(...felt.map(({ unitsMax }) => unitsMax))).toBeLessThan(size * doubt);
+      expect(Math.min(...felt.map(({ unitsMax }) => unitsMax))).toBeGreaterThanOrEqual(UNITS_MIN);
+      expect(Math.max(...batches.map(({ restMs }) => restMs))).toBeLessThanOrEqual(REST_MS_MAX);
+      expect(duty(batches, FROM_MS, TO_MS)).toBeGreaterThan(0.5);
+      // What stays for six half-lives is normal in the end: the rests have gone.
+      expect(duty(batches, TO_MS - 60_000, TO_MS)).toBeGreaterThan(0.97);
+      const free = rate(batches, 10_000, FROM_MS);
+      expect(rate(batches, TO_MS + 3_000, TO_MS + 8_000) / free).toBeGreaterThan(0.8);
+    }, 20);
+  });
+});
+
 describe("several sinks", () => {
   test("share the database fairly, whoever came first, and leave none behind", () => {
     inEveryWorld((world) => {

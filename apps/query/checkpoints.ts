@@ -3,6 +3,7 @@
  * short while nobody reads; it also finds out that a lost database is back, so that reads need not try.
  */
 import type { Clock } from "#lib/clock.ts";
+import type { ConnectedLog } from "#lib/connect.ts";
 import { isBroken } from "#lib/continuity.ts";
 import type { Log } from "#lib/log.ts";
 import { isWrongStore } from "#lib/postgres/identity.ts";
@@ -22,7 +23,7 @@ const TIMEOUT_MS = 2_000;
  * @param prepare brings the tables up to date; null: they are
  * @throws whatever the pool gives
  */
-export async function askCheckpoints(
+async function askCheckpoints(
   rows: Pick<Rows, "checkpoints">,
   epoch: number,
   prepare: (() => Promise<unknown>) | null,
@@ -39,10 +40,37 @@ export async function askCheckpoints(
   }
 }
 
+/** What a node begins with. */
+interface First {
+  readonly known: ReadonlyMap<number, bigint>;
+  /** Still to be done when the database is reached; null: it was. */
+  readonly prepare: (() => Promise<void>) | null;
+}
+
+/** The database's word; without it the control topic's, which may be old and then only makes the tail longer. */
+export async function firstCheckpoints(
+  rows: Pick<Rows, "checkpoints">,
+  { identity, control }: Pick<ConnectedLog, "identity" | "control">,
+  prepare: () => Promise<void>,
+  log: Log,
+): Promise<First> {
+  try {
+    return { known: await askCheckpoints(rows, identity.epoch, prepare), prepare: null };
+  } catch (error) {
+    if (isWrongStore(error) || isBroken(error)) throw error;
+    log.warn("database not reached yet", { error: (error as Error).message });
+  }
+  const known = new Map<number, bigint>();
+  for (let partition = 0; partition < identity.partitions; partition++) {
+    const checkpoint = control.checkpoint(identity.epoch, partition);
+    if (checkpoint !== undefined) known.set(partition, checkpoint.nextOffset);
+  }
+  return { known, prepare };
+}
+
 export class Checkpoints {
   readonly name = "checkpoint poll";
   readonly #epoch: number;
-  readonly #partitions: number;
   readonly #rows: Pick<Rows, "checkpoints">;
   readonly #tail: Tail;
   readonly #log: Log;
@@ -54,7 +82,6 @@ export class Checkpoints {
 
   constructor(given: {
     epoch: number;
-    partitions: number;
     rows: Pick<Rows, "checkpoints">;
     tail: Tail;
     log: Log;
@@ -64,7 +91,6 @@ export class Checkpoints {
   }) {
     this.#prepare = given.prepare;
     this.#epoch = given.epoch;
-    this.#partitions = given.partitions;
     this.#rows = given.rows;
     this.#tail = given.tail;
     this.#log = given.log;
@@ -102,7 +128,7 @@ export class Checkpoints {
 
   /** Asks for all checkpoints now. @returns whether the database answered */
   async refresh(): Promise<boolean> {
-    const starts = this.#partitionNumbers().map(
+    const starts = this.#tail.partitions.map(
       (partition) => [partition, this.#tail.partition(partition).start] as const,
     );
     try {
@@ -124,7 +150,7 @@ export class Checkpoints {
     while (!signal.aborted) {
       await this.refresh();
       const idle =
-        !this.away && this.#partitionNumbers().every((partition) => this.#tail.partition(partition).records === 0);
+        !this.away && this.#tail.partitions.every((partition) => this.#tail.partition(partition).records === 0);
       await this.#clock.sleep(idle ? IDLE_MS : POLL_MS * (0.75 + this.#clock.random() / 2), signal);
     }
   }
@@ -133,9 +159,5 @@ export class Checkpoints {
     if (this.away) return;
     this.#log.warn("database lost", { error: error instanceof Error ? error.message : String(error) });
     this.#awaySinceMs = this.#clock.now();
-  }
-
-  #partitionNumbers(): number[] {
-    return Array.from({ length: this.#partitions }, (_, partition) => partition);
   }
 }

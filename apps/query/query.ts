@@ -1,17 +1,15 @@
 /** The role: reads the log's unsaved part, knows the checkpoints, answers pages, feeds followers, tells whether it can. */
 import type { Settings } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
-import { isBroken } from "#lib/continuity.ts";
 import type { Control } from "#lib/control.ts";
 import { RecordDecoder } from "#lib/decode.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, reasons } from "#lib/operator.ts";
 import { partitionOf } from "#lib/partition.ts";
-import { isWrongStore } from "#lib/postgres/identity.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { Barrier } from "./barrier.ts";
-import { askCheckpoints, Checkpoints } from "./checkpoints.ts";
+import { Checkpoints, firstCheckpoints } from "./checkpoints.ts";
 import type { querySettings } from "./config.ts";
 import { DeadLetters } from "./dead-letters/dead-letters.ts";
 import { Republisher } from "./dead-letters/publish.ts";
@@ -38,12 +36,6 @@ interface Running {
   readonly followers: Followers;
   readonly deadLetters: DeadLetters;
   readonly live: LiveParts;
-}
-
-/** Checkpoints, and what is still to be done when the database is reached: null: it was. */
-interface Known {
-  readonly known: ReadonlyMap<number, bigint>;
-  readonly prepare: (() => Promise<void>) | null;
 }
 
 /** How far one partition is saved. */
@@ -178,18 +170,18 @@ export class Query implements Task {
 
   async #follow(connected: ConnectedLog, signal: AbortSignal): Promise<void> {
     const { log, clock, metrics } = this.#surroundings;
-    const { identity, control, kafka, admin } = connected;
+    const { identity, control, kafka } = connected;
     const reader = await kafka.partitionReader();
     try {
       const { lookUps, pages } = this.#store;
-      const sameLog = new SameLog({ topic: identity.topic, admin, openReader: () => kafka.partitionReader() });
+      const sameLog = new SameLog({ topic: identity.topic, openReader: () => kafka.partitionReader() });
       const open = (): Promise<void> => this.#store.open(identity, control.identities(), sameLog);
-      const { known, prepare } = await this.#knownCheckpoints(connected, open);
+      const { known, prepare } = await firstCheckpoints(lookUps, connected, open, log);
       const starts = await startOffsets(connected, known, this.#surroundings, signal);
       const decoder = new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint));
       const tail = new Tail({ bytesMax: this.#settings.SPILLWAY_TAIL_BYTES, log, clock, metrics }, starts);
       const { epoch, partitions } = identity;
-      const checkpoints = new Checkpoints({ epoch, partitions, rows: lookUps, tail, log, clock, known, prepare });
+      const checkpoints = new Checkpoints({ epoch, rows: lookUps, tail, log, clock, known, prepare });
       const refresh = (): Promise<boolean> => checkpoints.refresh();
       const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, sameLog, log, clock });
       const ask = async (): Promise<ReadonlyMap<number, bigint>> => {
@@ -218,22 +210,6 @@ export class Query implements Task {
     } finally {
       await reader.close();
     }
-  }
-
-  /** The database's word; without it the control topic's, which may be old and then only makes the tail longer. */
-  async #knownCheckpoints({ identity, control }: ConnectedLog, open: () => Promise<void>): Promise<Known> {
-    try {
-      return { known: await askCheckpoints(this.#store.lookUps, identity.epoch, open), prepare: null };
-    } catch (error) {
-      if (isWrongStore(error) || isBroken(error)) throw error;
-      this.#surroundings.log.warn("database not reached yet", { error: (error as Error).message });
-    }
-    const published = new Map<number, bigint>();
-    for (let partition = 0; partition < identity.partitions; partition++) {
-      const checkpoint = control.checkpoint(identity.epoch, partition);
-      if (checkpoint !== undefined) published.set(partition, checkpoint.nextOffset);
-    }
-    return { known: published, prepare: open };
   }
 
   #ensure(): Running {

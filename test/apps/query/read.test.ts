@@ -50,7 +50,6 @@ class Node {
     };
     this.checkpoints = new Checkpoints({
       epoch: 2,
-      partitions: 1,
       rows,
       tail: this.tail,
       log: quiet,

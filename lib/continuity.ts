@@ -3,7 +3,13 @@
  * same name and soon the same offsets; going on with it would hide what lies below them without a word.
  */
 import { createHash } from "node:crypto";
-import { type LogAdmin, LogError, type LogRecord, OffsetOutOfRange, type PartitionReader } from "#lib/kafka/ports.ts";
+import {
+  LogError,
+  type LogRecord,
+  OffsetOutOfRange,
+  type OffsetRange,
+  type PartitionReader,
+} from "#lib/kafka/ports.ts";
 
 /** A record that was met: where, and its hash. */
 export interface Met {
@@ -20,8 +26,7 @@ export interface Checkpoint {
 /** Where the proof is to be found. */
 export interface ProvedLog {
   readonly topic: string;
-  readonly admin: Pick<LogAdmin, "offsets">;
-  /** One for each proof: a reader does one fetch at a time. */
+  /** One for each proof: a reader does one fetch at a time, and a new one learns the leaders first. */
   readonly openReader: () => Promise<PartitionReader>;
 }
 
@@ -49,15 +54,15 @@ const FETCH_WAIT_MS = 5_000;
  * @throws OffsetOutOfRange, ContinuityBroken; LogError when the log does not answer
  */
 export async function prove(
-  { topic, admin, openReader }: ProvedLog,
+  { topic, openReader }: ProvedLog,
   checkpoints: ReadonlyMap<number, Checkpoint>,
 ): Promise<void> {
-  const ranges = await admin.offsets(topic);
+  if (checkpoints.size === 0) return;
   const reader = await openReader();
   try {
+    const ranges = await reader.offsets(topic, [...checkpoints.keys()]);
     for (const [partition, { nextOffset, last }] of checkpoints) {
-      const range = ranges.get(partition);
-      if (range === undefined) throw new LogError("retriable", `${topic}/${partition} has no offsets yet`);
+      const range = ranges.get(partition) as OffsetRange;
       if (nextOffset < range.low || nextOffset > range.high)
         throw new OffsetOutOfRange(topic, partition, nextOffset, range);
       if (last !== null && last.offset >= range.low) await requireSame(reader, topic, partition, last);

@@ -24,7 +24,7 @@ export interface PublishedCheckpoint {
 
 export interface ControlParts {
   readonly topic: string;
-  readonly reader: PartitionReader;
+  readonly reader: Pick<PartitionReader, "fetch" | "highWatermarks">;
   /** Makes the topic where it is missing. */
   readonly ensure: () => Promise<unknown>;
   readonly writer: Pick<ControlWriter, "entries">;

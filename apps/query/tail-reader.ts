@@ -14,7 +14,7 @@ import type { Tail } from "./tail.ts";
 
 export interface TailReaderParts {
   readonly identity: LogIdentity;
-  readonly reader: PartitionReader;
+  readonly reader: Pick<PartitionReader, "fetch">;
   readonly decoder: RecordDecoder;
   readonly tail: Tail;
   /** Asks the database for the checkpoints and lets the tail know them; true when it answered. */

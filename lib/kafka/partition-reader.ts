@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { KafkaOptions } from "./connection.ts";
 import { type LeaderFetch, Leaders } from "./leaders.ts";
-import type { FetchedRecords, PartitionReader } from "./ports.ts";
+import type { FetchedRecords, OffsetRange, PartitionReader } from "./ports.ts";
 
 /** @throws LogError when no broker can be reached */
 export async function createPartitionReader(options: KafkaOptions): Promise<PartitionReader> {
@@ -53,6 +53,10 @@ class Reader implements PartitionReader {
 
   highWatermarks(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
     return this.#leaders.highs(topic, partitions);
+  }
+
+  offsets(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, OffsetRange>> {
+    return this.#leaders.ranges(topic, partitions);
   }
 
   close(): Promise<void> {

@@ -103,6 +103,8 @@ export interface PartitionReader {
    * @throws LogError `retriable` when any of them cannot be had.
    */
   highWatermarks(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>>;
+  /** First offset and end of every partition given, asked for likewise. @throws LogError as `highWatermarks` */
+  offsets(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, OffsetRange>>;
   close(): Promise<void>;
 }
 
@@ -129,7 +131,7 @@ export interface LogAdmin {
   ensureTopic(spec: TopicSpec): Promise<TopicFacts>;
   /** What a topic is now; undefined when there is none. @throws LogError */
   facts(topic: string): Promise<TopicFacts | undefined>;
-  /** By partition number. @throws LogError */
+  /** By partition number, from the leaders last learnt, which may be minutes old; a reader learns them anew. @throws LogError */
   offsets(topic: string): Promise<ReadonlyMap<number, OffsetRange>>;
   /** Deletes records below the offsets given. */
   deleteBelow(topic: string, offsets: ReadonlyMap<number, bigint>): Promise<void>;

@@ -12,7 +12,7 @@ import { type FakeClock, fakeClock, settled } from "../support/fake-clock.ts";
 import { fetched, keptLog, rawRecord } from "../support/records.ts";
 
 /** A topic in memory, read as a real reader reads: one fetch at a time, which waits for news. */
-class Topic implements PartitionReader {
+class Topic implements Pick<PartitionReader, "fetch" | "highWatermarks"> {
   readonly records: LogRecord[] = [];
   fetches = 0;
   marks = 0;

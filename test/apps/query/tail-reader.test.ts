@@ -29,7 +29,7 @@ function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail
   };
   const tailReader = new TailReader({
     identity: { epoch: 1, topic: "t", partitions: 1 },
-    reader: { fetch, highWatermarks: () => Promise.resolve(new Map()), close: () => Promise.resolve() },
+    reader: { fetch },
     decoder: new RecordDecoder(1, () => Promise.resolve(undefined)),
     tail,
     refresh: async () => given.refresh?.(tail) ?? false,

@@ -59,6 +59,20 @@ describe("reading partitions, at a real broker", () => {
     );
   });
 
+  it("tells where the log of each partition begins and ends, and nothing of a partition that there is not", async () => {
+    const topic = await freshTopic(admin, 2);
+    await producer.append(topic, [{ partition: 0, records: [record("a"), record("b"), record("c")] }]);
+    await admin.deleteBelow(topic, new Map([[0, 2n]]));
+    expect(await reader.offsets(topic, [0, 1])).toEqual(
+      new Map([
+        [0, { low: 2n, high: 3n }],
+        [1, { low: 0n, high: 0n }],
+      ]),
+    );
+    await expect(reader.offsets(topic, [0, 2])).rejects.toMatchObject({ name: "LogError", kind: "retriable" });
+    expect((await reader.offsets(topic, [0])).get(0)).toEqual({ low: 2n, high: 3n });
+  });
+
   it("tells the broker's time of a record", async () => {
     const topic = await freshTopic(admin, 1, { "message.timestamp.type": "LogAppendTime" });
     const before = Date.now();

@@ -49,8 +49,10 @@ export const units = (rows: number, bytes: number): number => rows + bytes / 1_2
 
 /** Of writing rows, a batch: with more, others wait longer behind one of ours, and rows/s hardly grow. */
 const TARGET_MS = 150;
-/** Below this a batch's fixed costs rule, and what it took says nothing about the database. */
+/** The smallest limit: below it a batch's fixed costs rule. */
 export const UNITS_MIN = 100;
+/** A batch of less tells nothing about the database. Well below the limit: a full batch falls short of it by part of a record. */
+const UNITS_TELLING = UNITS_MIN / 2;
 /** About 5,000 rows of 220 bytes: larger batches gained nothing. */
 export const UNITS_MAX = 6_500;
 const UNITS_FIRST = 200;
@@ -88,7 +90,7 @@ export class AdaptiveController implements Controller {
     const workMs = Math.max(0.2, rowsMs - 2 * Math.min(...this.#begins));
     this.#restMs = 0;
     // A trickle is never congestion.
-    if (size < UNITS_MIN) return;
+    if (size < UNITS_TELLING) return;
     const { cost, stretch } = this.#baselines[way].learn(workMs / size, atMs);
     this.#stretch = stretch;
     this.#unitsMax = Math.min(UNITS_MAX, Math.max(UNITS_MIN, TARGET_MS / cost));

@@ -27,6 +27,8 @@ export const UNIT_MS = 0.014;
 export const COPY_MS = 0.5;
 export const MOVE_MS = 1.2;
 export const COMMIT_MS = 1.5;
+/** Batches hold whole records: a full one falls short of its limit by part of one. */
+const RECORD_UNITS = 1.3;
 const STEP_MS = 50;
 const IDLE_MS = 20;
 
@@ -102,8 +104,8 @@ function* run(
   while (now < toMs) {
     const { unitsMax, restMs, stretch } = controller.decide(0);
     if (restMs > 0) now = yield { delayMs: restMs };
-    const size = Math.min(unitsMax, world.arrived(now) - taken);
-    if (size < 1) {
+    const size = Math.floor(Math.min(unitsMax, world.arrived(now) - taken) / RECORD_UNITS) * RECORD_UNITS;
+    if (size <= 0) {
       now = yield { delayMs: IDLE_MS };
       continue;
     }

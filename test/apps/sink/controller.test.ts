@@ -67,6 +67,26 @@ describe("a free database", () => {
     });
   });
 
+  test("is found to be free after its table was locked for the very first batch, whatever the size of a record", () => {
+    for (const record of [1, 1.3, 2.7, 14, 40]) {
+      const controller = new AdaptiveController();
+      controller.observe({ atMs: 8_000, way: "copy", units: 200, beginMs: 0.2, rowsMs: 8_000, totalMs: 8_010 });
+      for (let n = 0; n < 20; n++) {
+        const size = Math.max(1, Math.floor(controller.decide(0).unitsMax / record)) * record;
+        const rowsMs = COPY_MS + size * UNIT_MS;
+        controller.observe({
+          atMs: 8_100 + n * 100,
+          way: "copy",
+          units: size,
+          beginMs: 0.2,
+          rowsMs,
+          totalMs: rowsMs + 3,
+        });
+      }
+      expect(controller.decide(0).unitsMax, `records of ${record} units`).toBe(UNITS_MAX);
+    }
+  });
+
   test("is not thought busy for a checkpoint's spike, growing indexes or jitter", () => {
     inEveryWorld((world) => {
       const calm = world.slowness(0);

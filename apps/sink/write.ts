@@ -2,7 +2,7 @@
 
 import type { Clock } from "#lib/clock.ts";
 import { type Pool, RollBack, type Transaction, type TransactionLimits } from "#lib/postgres/pool.ts";
-import type { Batch, DeadLetter, Row } from "./batch.ts";
+import { type Batch, type DeadLetter, type Row, textOf } from "./batch.ts";
 import { saveOneByOne } from "./bisect.ts";
 import { moveCheckpoints } from "./checkpoint.ts";
 
@@ -84,7 +84,7 @@ async function saveRows(
 }
 
 const copyInto = (transaction: Transaction, table: string, rows: readonly Row[]): Promise<void> =>
-  transaction.copy(`COPY ${table} ${COLUMNS} FROM STDIN`, Buffer.from(rows.map((row) => row.line).join("")));
+  transaction.copy(`COPY ${table} ${COLUMNS} FROM STDIN`, textOf(rows));
 
 /**
  * Rows through the temporary table `staged`, copies left out: of one identity the lowest offset wins. The conflict target

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { recordHash } from "#lib/continuity.ts";
 import { RecordDecoder } from "#lib/decode.ts";
 import type { LogRecord } from "#lib/kafka/ports.ts";
-import { prepare, type Slice, split, take } from "../../../apps/sink/batch.ts";
+import { prepare, type Slice, split, take, textOf } from "../../../apps/sink/batch.ts";
 import { units } from "../../../apps/sink/controller.ts";
 import { Lane } from "../../../apps/sink/lane.ts";
 import { clientOf, fetched, hostileText, rawRecord, recordOf, someEvent } from "../../support/records.ts";
@@ -78,10 +78,44 @@ test("a batch holds each record as row or dead letter, by partition and in order
   expect(slices).toMatchObject([
     {
       taken: { expected: 0n, nextOffset: 5n },
-      rows: [{ partition: 0, event }, { event: { id: "b" } }],
+      rows: [
+        { partition: 0, record: { offset: 0n } },
+        { partition: 0, record: { offset: 2n } },
+      ],
       dead: [{ partition: 0, record: { offset: 1n }, reason: "undecodable" }],
     },
   ]);
+});
+
+test("the text of some rows is their lines in order, whichever they are", async () => {
+  const decoder = new RecordDecoder(1, () => Promise.resolve(undefined));
+  const lanes = [0, 1].map((round) => {
+    const lane = new Lane(0);
+    lane.start(0n);
+    const some = Array.from({ length: 40 }, (_, n) =>
+      recordOf(someEvent({ id: `${round}-${n}`, data: `"${"é".repeat(n * 400)}"` }), BigInt(n)),
+    );
+    lane.push(fetched(0, some));
+    return lane;
+  });
+  const { slices } = await prepare(
+    1,
+    lanes.map((lane) => lane.take(1_000_000)),
+    decoder,
+  );
+  const rows = slices.flatMap((slice) => slice.rows);
+  const lines = rows.map((row) => textOf([row]).toString());
+  expect(lines.map((line) => line.split("\t")[3])).toEqual(
+    [0, 1].flatMap((round) => Array.from({ length: 40 }, (_, n) => `${round}-${n}`)),
+  );
+  fc.assert(
+    fc.property(fc.subarray([...rows.keys()]), (some) => {
+      expect(textOf(some.map((at) => rows[at] as (typeof rows)[number])).toString()).toBe(
+        some.map((at) => lines[at]).join(""),
+      );
+    }),
+    { numRuns: 50 },
+  );
 });
 
 describe("a row's line in COPY's text format", () => {
@@ -91,7 +125,7 @@ describe("a row's line in COPY's text format", () => {
     lane.start(0n);
     lane.push(fetched(0, [recordOf(event, 0n)]));
     const { slices } = await prepare(7, [lane.take(1_000)], new RecordDecoder(1, () => Promise.resolve(undefined)));
-    return slices[0]?.rows[0]?.line;
+    return textOf(slices[0]?.rows ?? []).toString();
   };
 
   test("has the columns in order, times in UTC, and \\N for absent data", async () => {

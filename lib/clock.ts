@@ -1,5 +1,5 @@
 /** Time, timers, randomness and ids. Everywhere else they are arguments, so that a test can move them. */
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
 import { v7 } from "uuid";
 
 export interface Clock {
@@ -9,6 +9,8 @@ export interface Clock {
   elapsed(): number;
   /** Resolves after `ms`, or at once when `signal` aborts; never rejects, so that loops end by their own condition. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Resolves once all that waits for the event loop has had its turn: long work in pieces holds nobody up. */
+  turn(): Promise<void>;
   /** Calls `run` once after `ms` unless the returned function is called first. The timer keeps no process alive. */
   after(ms: number, run: () => void): () => void;
   /** Uniform in [0, 1). */
@@ -21,6 +23,7 @@ export const systemClock: Clock = {
   now: Date.now,
   elapsed: () => performance.now(),
   sleep: (ms, signal) => delay(ms, undefined, signal ? { signal } : {}).catch(() => undefined),
+  turn: () => nextTurn(),
   after: (ms, run) => {
     const timer = setTimeout(run, ms);
     timer.unref();

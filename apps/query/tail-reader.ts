@@ -146,7 +146,7 @@ export class TailReader {
       const end = (slice.at(-1)?.offset ?? from) + 1n;
       if (!tail.take(partition, from, await this.#events(partition, slice), end)) return;
       from = end;
-      if (at + SLICE_RECORDS < records.length) await clock.sleep(0);
+      if (at + SLICE_RECORDS < records.length) await clock.turn();
     }
     tail.take(partition, from, [], nextOffset);
     const last = records.at(-1);

@@ -87,7 +87,7 @@ export class Writer {
     const { epoch, decoder, clock, log } = this.#parts;
     while (!signal.aborted) {
       try {
-        return await prepare(epoch, taken, decoder);
+        return await prepare(epoch, taken, decoder, clock);
       } catch (error) {
         if (!(error instanceof LogError)) throw error;
         log.warn("schema not looked up", { error: error.message });

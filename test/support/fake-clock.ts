@@ -35,6 +35,7 @@ export function fakeClock(): FakeClock {
         after(ms, resolve);
         signal?.addEventListener("abort", () => resolve(), { once: true });
       }),
+    turn: () => systemClock.turn(),
     random: () => 0.5,
     newId: systemClock.newId,
     setWall: (byMs) => {

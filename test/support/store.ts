@@ -62,5 +62,5 @@ export async function batchOf(
     lane.push(fetched(Number(partition), some, undefined, start));
     return lane.take(1e9);
   });
-  return prepare(EPOCH, taken, new RecordDecoder(partitions, () => Promise.resolve(undefined)));
+  return prepare(EPOCH, taken, new RecordDecoder(partitions, () => Promise.resolve(undefined)), systemClock);
 }

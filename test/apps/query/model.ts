@@ -51,6 +51,7 @@ export class ManualClock implements Clock {
       this.#timers = this.#timers.filter((one) => one !== timer);
     };
   }
+  turn = (): Promise<void> => systemClock.turn();
   random(): number {
     return 0.5;
   }

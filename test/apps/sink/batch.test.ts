@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { systemClock as clock } from "#lib/clock.ts";
 import { recordHash } from "#lib/continuity.ts";
 import { RecordDecoder } from "#lib/decode.ts";
 import type { LogRecord } from "#lib/kafka/ports.ts";
@@ -66,6 +67,20 @@ test("whatever the lanes hold, a batch keeps to its limits, but for one record o
   );
 });
 
+test("a batch is prepared lane by lane: whatever else is due comes in between", async () => {
+  const lanes = Array.from({ length: 12 }, (_, partition) => laneWith(partition, 5));
+  let turns = 0;
+  let over = false;
+  const others = (): void => {
+    turns++;
+    if (!over) setImmediate(others);
+  };
+  setImmediate(others);
+  await prepare(1, take(lanes, 1e6), new RecordDecoder(12, () => Promise.resolve(undefined)), clock);
+  over = true;
+  expect(turns).toBeGreaterThanOrEqual(lanes.length);
+});
+
 test("a batch holds each record as row or dead letter, by partition and in order", async () => {
   const clientId = clientOf(0, 2);
   const lane = new Lane(0);
@@ -74,7 +89,12 @@ test("a batch holds each record as row or dead letter, by partition and in order
   lane.push(
     fetched(0, [recordOf(event, 0n), rawRecord(1n, clientId, "poison"), recordOf({ ...event, id: "b" }, 2n)], 5n),
   );
-  const { slices } = await prepare(1, [lane.take(10_000)], new RecordDecoder(2, () => Promise.resolve(undefined)));
+  const { slices } = await prepare(
+    1,
+    [lane.take(10_000)],
+    new RecordDecoder(2, () => Promise.resolve(undefined)),
+    clock,
+  );
   expect(slices).toMatchObject([
     {
       taken: { expected: 0n, nextOffset: 5n },
@@ -102,6 +122,7 @@ test("the text of some rows is their lines in order, whichever they are", async 
     1,
     lanes.map((lane) => lane.take(1_000_000)),
     decoder,
+    clock,
   );
   const rows = slices.flatMap((slice) => slice.rows);
   const lines = rows.map((row) => textOf([row]).toString());
@@ -124,7 +145,12 @@ describe("a row's line in COPY's text format", () => {
     const lane = new Lane(0);
     lane.start(0n);
     lane.push(fetched(0, [recordOf(event, 0n)]));
-    const { slices } = await prepare(7, [lane.take(1_000)], new RecordDecoder(1, () => Promise.resolve(undefined)));
+    const { slices } = await prepare(
+      7,
+      [lane.take(1_000)],
+      new RecordDecoder(1, () => Promise.resolve(undefined)),
+      clock,
+    );
     return textOf(slices[0]?.rows ?? []).toString();
   };
 
@@ -178,7 +204,7 @@ test("a batch split at any size: each record once, checkpoints that join, rows a
           lane.push(fetched(at, records, BigInt(good.length + 1), 0n));
           return lane;
         });
-        const { slices } = await prepare(1, take(lanes, 1e6), decoder);
+        const { slices } = await prepare(1, take(lanes, 1e6), decoder, clock);
         const parts: (readonly Slice[])[] = [];
         for (let left: readonly Slice[] = slices; left.length > 0; ) {
           const { first, rest } = split(left, recordsMax);

@@ -5,7 +5,7 @@ import { type Filter, hasFilters, type Selection, type Source } from "../../../a
 import { ClientOrder, comparePlaces, type Epochs, type Place } from "../../../apps/query/places.ts";
 import type { Asked, Saved, Verdicts } from "../../../apps/query/rows.ts";
 import { LOOKED_AT_NONE, type Looked } from "../../../apps/query/scan.ts";
-import type { Clock } from "../../../lib/clock.ts";
+import { type Clock, systemClock } from "../../../lib/clock.ts";
 import type { Event } from "../../../lib/event.ts";
 import { eventJson } from "../../../lib/event.ts";
 import type { Log } from "../../../lib/log.ts";
@@ -51,7 +51,9 @@ export class ManualClock implements Clock {
       this.#timers = this.#timers.filter((one) => one !== timer);
     };
   }
-  turn = (): Promise<void> => systemClock.turn();
+  turn(): Promise<void> {
+    return systemClock.turn();
+  }
   random(): number {
     return 0.5;
   }

@@ -1,6 +1,7 @@
 /** Does the sink feel what the database can bear? Real PostgreSQL, real writer; settings take turns in paired blocks. */
 import { setTimeout as delay } from "node:timers/promises";
 import { whole } from "../../infra/figures.ts";
+import { proxiedPostgres } from "../../infra/proxy.ts";
 import type { PostgresServer } from "../../infra/server.ts";
 import { createProgress, type Progress } from "../progress.ts";
 import type { Bar, Report } from "../report.ts";
@@ -10,7 +11,6 @@ import { CALM } from "./disturbance.ts";
 import { EVENTS, middle, type Passage, passage } from "./events.ts";
 import { type Figures, figures, rowsRatio } from "./paired.ts";
 import { writePlots } from "./plots.ts";
-import { createDelay } from "./proxy.ts";
 import { ADAPTIVE, FAR, FIXED_HIGH, FIXED_LOW, FREE, SETTINGS, STEADY, type Steady } from "./scenarios.ts";
 
 interface Measured {
@@ -39,8 +39,9 @@ export async function benchThrottle(
 ): Promise<Report> {
   const server = stack.postgres as PostgresServer;
   const progress = createProgress(1 + STEADY.length * rounds + EVENTS.length * passagesOf(rounds));
-  await using proxy = await createDelay(server.url);
-  const arena = await openArena(server.url, proxy.url);
+  const { proxy, url } = await proxiedPostgres(server.url);
+  await using _proxy = proxy;
+  const arena = await openArena(server.url, url);
   try {
     progress.step("a million rows to begin with");
     await arena.turn(

@@ -4,7 +4,7 @@
  * records deleted before they were saved.
  */
 import { expect, test } from "vitest";
-import { createProxy } from "../support/proxy.ts";
+import { createProxy } from "../../infra/proxy.ts";
 import { until } from "../support/until.ts";
 import { proxiedKafka } from "./support/faults.ts";
 import type { Role } from "./support/spillway.ts";

@@ -5,9 +5,9 @@
  */
 import pg from "pg";
 import { beforeAll, describe, expect, test } from "vitest";
+import { createProxy, type TcpProxy } from "../../infra/proxy.ts";
 import type { PostgresServer } from "../../infra/server.ts";
 import { privatePostgres } from "../support/postgres.ts";
-import { createProxy, type Proxy as TcpProxy } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
 import { holdTransaction } from "./support/faults.ts";
 import { type Spillway, startSpillway } from "./support/spillway.ts";

@@ -4,11 +4,11 @@
  * connections used up, and its checkpoint set back, one after the other under one running Spillway.
  */
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { proxiedPostgres, type TcpProxy } from "../../infra/proxy.ts";
 import type { PostgresServer } from "../../infra/server.ts";
 import { privatePostgres } from "../support/postgres.ts";
-import type { Proxy as TcpProxy } from "../support/proxy.ts";
 import { until } from "../support/until.ts";
-import { holdTransaction, proxiedPostgres } from "./support/faults.ts";
+import { holdTransaction } from "./support/faults.ts";
 import { Follower } from "./support/follower.ts";
 import { type Spillway, startSpillway } from "./support/spillway.ts";
 import { endSessions, freezeFamily, setBack, takeAllConnections } from "./support/store-faults.ts";

@@ -4,13 +4,13 @@
  * both servers are dead; a sink that is frozen, replaced, and woken again with a write on its way or in the middle of COPY.
  */
 import { describe, test } from "vitest";
+import { proxiedPostgres } from "../../infra/proxy.ts";
 import { privateKafka } from "../support/kafka.ts";
 import { type Database, freshDatabase, privatePostgres, queryOnce } from "../support/postgres.ts";
 import { until } from "../support/until.ts";
 import { check, shortened, tooSeldom } from "./support/checker.ts";
 import type { NewEvent } from "./support/content.ts";
 import { exemptCopies, type Outage } from "./support/exemption.ts";
-import { proxiedPostgres } from "./support/faults.ts";
 import { Follower } from "./support/follower.ts";
 import { now } from "./support/history.ts";
 import type { Wanted } from "./support/reader.ts";

@@ -4,7 +4,7 @@
  * Attack: many producers on few clients through two ingest nodes, arrays, replies that are lost, sinks that join and leave.
  */
 import { expect, test } from "vitest";
-import { createProxy } from "../support/proxy.ts";
+import { createProxy } from "../../infra/proxy.ts";
 import { until } from "../support/until.ts";
 import { Follower } from "./support/follower.ts";
 import { startSpillway } from "./support/spillway.ts";

@@ -4,7 +4,7 @@
  * reader that stops reading; the sink saving, dead and back while frames are on their way; ids sent again over the seam.
  */
 import { beforeAll, describe, expect, test } from "vitest";
-import { createProxy, type Proxy as TcpProxy } from "../support/proxy.ts";
+import { createProxy, type TcpProxy } from "../../infra/proxy.ts";
 import { clientOf } from "../support/records.ts";
 import { until } from "../support/until.ts";
 import type { NewEvent } from "./support/content.ts";

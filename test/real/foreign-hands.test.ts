@@ -7,7 +7,7 @@ import kafkajs from "kafkajs";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { WRITER_FINGERPRINT } from "#lib/codec.ts";
 import { EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
-import { proxiedPostgres } from "../promises/support/faults.ts";
+import { proxiedPostgres } from "../../infra/proxy.ts";
 import { type Role, type Spillway, startSpillway } from "../promises/support/spillway.ts";
 import { sharedBrokers } from "../support/kafka.ts";
 import { connectTestLog } from "../support/log.ts";

@@ -1,8 +1,8 @@
 /** Faults that need more than a signal: a broker behind a proxy, locks held in the database. */
 import pg from "pg";
+import { createProxy, type TcpProxy } from "../../../infra/proxy.ts";
 import type { KafkaServer } from "../../../infra/server.ts";
 import { privateKafka } from "../../support/kafka.ts";
-import { createProxy, type Proxy as TcpProxy } from "../../support/proxy.ts";
 
 export interface ProxiedKafka extends AsyncDisposable {
   readonly kafka: KafkaServer;
@@ -26,15 +26,6 @@ export async function proxiedKafka(): Promise<ProxiedKafka> {
     await proxy.close();
     throw error;
   }
-}
-
-/** A proxy before the database, and its URL for the roles. */
-export async function proxiedPostgres(url: string): Promise<{ proxy: TcpProxy; url: string }> {
-  const target = new URL(url);
-  const proxy = await createProxy({ host: target.hostname, port: Number(target.port || 5432) });
-  target.hostname = "127.0.0.1";
-  target.port = String(proxy.port);
-  return { proxy, url: target.href };
 }
 
 /** A transaction of the test's own that stays open after its statement, as one that locks a table. */

@@ -1,6 +1,7 @@
 /** Followers and pages whose database goes back or is busy, on a real log and database. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { holdTransaction, proxiedPostgres } from "../../promises/support/faults.ts";
+import { proxiedPostgres } from "../../../infra/proxy.ts";
+import { holdTransaction } from "../../promises/support/faults.ts";
 import { Follower } from "../../promises/support/follower.ts";
 import type { App } from "../../support/process.ts";
 import { until } from "../../support/until.ts";

@@ -96,6 +96,7 @@ async function redrive(api: Api, positions: readonly string[], values: Values): 
   if (selects === positions.length > 0) throw wrong("redrive takes positions, or --all, or what to select by");
   const done = { redriven: 0, refused: [] as Refusal[] };
   const ended = selects ? await bySelection(api, wanted, done) : await byName(api, positions, done);
+  if (ended !== null && done.redriven + done.refused.length === 0) throw ended;
   const { clean, lines } = verdict(done.redriven, done.refused);
   for (const line of lines) say(line);
   if (ended !== null)

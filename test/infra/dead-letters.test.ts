@@ -68,6 +68,12 @@ test("a node that cannot now is asked again, and what it did until it could no l
   expect(said).toContain("the same again goes on");
 });
 
+test("of a re-drive that could not even begin, only the reason is told", async () => {
+  const { url } = await node([[400, { detail: "zzz is no position" }]]);
+  const { code, said } = await run("redrive", "zzz", "--url", url);
+  expect([code, said]).toEqual([1, `dead-letters: ${url} answered 400: zzz is no position`]);
+});
+
 test("positions go in the order of the log, and those that a request had no room for go in the next", async () => {
   const [first, second] = ["04002000001g000000000001", "04002000001g000000000002"] as const;
   const done = (position: string, hasMore: boolean): [number, object] => [

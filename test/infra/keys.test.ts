@@ -40,10 +40,30 @@ test.each([
   [["--name", "a", "--client", "1", "--verbs", "fly"], '"fly" is none of append, read, operate'],
   [["--name", "a", "--verbs", "read"], "names no client"],
   [["--nmae", "a"], "--nmae"],
+  [["--name", "a", "--name", "b", "--client", "1", "--verbs", "read"], '--name is given twice, "a" and "b"'],
+  [
+    ["--name", "a", "--client", "1", "--verbs", "read", "--file", "/nonexistent/k.json"],
+    "--file /nonexistent/k.json: its folder does not exist",
+  ],
 ])("%j is refused with the way to say it right", (args, said) => {
   const { status, stderr, stdout } = spawnSync(process.execPath, [PROGRAM, ...args], { encoding: "utf8" });
   expect(status).toBe(1);
   expect(stderr).toContain(said);
   expect(stderr).toContain("npm run keys -- --name NAME");
   expect(stdout).toBe("");
+});
+
+test("the way to use it is told to who asks", () => {
+  expect(make("--help")).toContain("npm run keys -- --name NAME");
+});
+
+test("a second key of the same name is refused, and the file stays as it was", () => {
+  const file = join(folder, "twice.json");
+  const args = ["--name", "shop", "--client", "1", "--verbs", "read", "--file", file];
+  make(...args);
+  const before = readFileSync(file, "utf8");
+  const { status, stderr, stdout } = spawnSync(process.execPath, [PROGRAM, ...args], { encoding: "utf8" });
+  expect([status, stdout]).toEqual([1, ""]);
+  expect(stderr).toContain('it has a key named "shop" already');
+  expect(readFileSync(file, "utf8")).toBe(before);
 });

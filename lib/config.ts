@@ -90,7 +90,7 @@ export const databaseSettings = {
 
 /** Every role has a server, if only for its operator. */
 export const httpSettings = {
-  HOST: text("Address to listen on. Anything but loopback needs keys.", { default: "127.0.0.1" }),
+  HOST: text("Address to listen on. Anything but loopback needs keys.", { default: "127.0.0.1", format: "host" }),
   SPILLWAY_KEYS: optionalText("API keys: a file made by `npm run keys`, or its JSON.", {
     secret: true,
     otherwise: "no keys: every caller may do everything, on loopback only",
@@ -235,7 +235,7 @@ export function readKeys(settings: Settings<typeof httpSettings>): KeyRing | nul
     ]);
   if (keys === "") return null;
   try {
-    return parseKeys(keys.trimStart().startsWith("[") ? keys : readFileSync(keys, "utf8"));
+    return parseKeys(/^\s*[[{]/.test(keys) ? keys : readFileSync(keys, "utf8"));
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new ConfigError([`SPILLWAY_KEYS: ${why}. It is a file made by npm run keys, or its JSON.`], { cause });

@@ -12,11 +12,19 @@ export const FORMS = {
     has: (text) => text.split(",").every(isAddress),
     wanted: "must name every broker with its port, such as kafka-1:9092,kafka-2:9092",
   },
+  host: {
+    has: (text) => text === "localhost" || IPV6.test(text) || NUMBERS_OR_NAMES.test(text),
+    wanted: "must be an address of this machine, such as 127.0.0.1, ::1 or 0.0.0.0",
+  },
   postgres: {
     has: (text) => /^postgres(ql)?:$/.test(URL.parse(text)?.protocol ?? ""),
     wanted: "must be a URL that begins with postgres://",
   },
 } as const satisfies Readonly<Record<string, Form>>;
+
+const IPV6 = /^\[?[\da-f]*:[\da-f:.]*(%\w+)?\]?$/i;
+/** 0.0.0.0, node-1.example.org; a name without a dot is a slip more often than a name. */
+const NUMBERS_OR_NAMES = /^[\da-z-]+(\.[\da-z-]+)+$/i;
 
 export type FormName = keyof typeof FORMS;
 

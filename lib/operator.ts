@@ -34,8 +34,10 @@ export function addOperatorRoutes(
 ): void {
   const readiness = whoeverTells(ready, clock);
   const open = { access: "open" } as const;
-  const lives = { tags, summary: "The process lives", response: { 200: Type.Object({ alive: Type.Boolean() }) } };
-  server.get("/healthz", { config: open, schema: lives }, () => ({ alive: true }));
+  const Alive = Type.Object({ alive: Type.Boolean(), process: Type.Integer() });
+  const lives = { tags, summary: "The process lives, and its id", response: { 200: Alive } };
+  // The id tells who started it whether the answer is that of another program on the port.
+  server.get("/healthz", { config: open, schema: lives }, () => ({ alive: true, process: process.pid }));
   const able = {
     tags,
     summary: "Whether this role can do its job, and what is missing since when",

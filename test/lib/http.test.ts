@@ -168,7 +168,7 @@ describe("a caller", () => {
 
   test("needs no key to see whether the process lives and is ready", async () => {
     const { server } = await sampleServer();
-    expect((await server.inject("/healthz")).json()).toEqual({ alive: true });
+    expect((await server.inject("/healthz")).json()).toEqual({ alive: true, process: process.pid });
     expect((await server.inject("/readyz")).json()).toEqual({ ready: true, missing: [] });
   });
 });
@@ -492,7 +492,7 @@ describe("on the wire", () => {
     const second = await open();
     await once(second, "close");
     first.write("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    expect(await text(first)).toContain('{"alive":true}');
+    expect(await text(first)).toContain(`{"alive":true,"process":${process.pid}}`);
     stop.abort();
     await ended;
   });

@@ -1,5 +1,6 @@
 /** `npm run bench -- QUESTION [options]`: one question a file, figures that can be repeated. */
 import { parseArgs } from "node:util";
+import { benchGrowth, POSTGRES as SMALL_POSTGRES } from "./growth/growth.ts";
 import { benchIngest } from "./ingest.ts";
 import { benchPath } from "./path.ts";
 import { type Report, tell } from "./report.ts";
@@ -13,11 +14,12 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
   path      from the acknowledgement until an event is readable, saved, and in a live frame
   sink      rows/s of a backlog, next to a bare COPY loop and to one INSERT an event; several sinks; repeated ids
   throttle  what the sink leaves to others who use the database, next to fixed batches and a latency limiter
+  growth    what a row costs while the table grows, as it is and in 16 hash partitions; Ctrl-C reports what it has so far
 
   --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3)
-  --events   in the backlog (sink; default 400000)
+  --events   in the backlog (sink; default 400000), in each table (growth; default 20000000)
   --seconds  of each turn (ingest: default 4; throttle: 5), or of the whole measurement (path: 20)
-  --out      folder for plots (throttle)
+  --out      folder for plots (throttle, growth)
   --json     writes everything measured into FILE too
 `;
 
@@ -31,22 +33,33 @@ interface Order {
 /** As an operator with some memory would have it, and without a checkpoint in every turn. */
 const POSTGRES = { shared_buffers: "1GB", max_wal_size: "4GB" };
 
-const QUESTIONS: Readonly<Record<string, { needs: Needs; ask: (stack: BenchStack, order: Order) => Promise<Report> }>> =
-  {
-    ingest: {
-      needs: { kafka: true },
-      ask: (stack, { rounds, seconds }) => benchIngest(stack, count(rounds, 5), count(seconds, 4)),
-    },
-    path: { needs: { kafka: true, postgres: {} }, ask: (stack, { seconds }) => benchPath(stack, count(seconds, 20)) },
-    sink: {
-      needs: { kafka: true, postgres: POSTGRES },
-      ask: (stack, { rounds, events }) => benchSink(stack, count(rounds, 3), count(events, 400_000)),
-    },
-    throttle: {
-      needs: { postgres: POSTGRES },
-      ask: (stack, { rounds, seconds, out }) => benchThrottle(stack, count(rounds, 5), count(seconds, 5), out),
-    },
-  };
+interface Question {
+  readonly needs: Needs;
+  /** On Ctrl-C it reports what it has so far, instead of nothing. */
+  readonly endsEarly?: boolean;
+  ask(stack: BenchStack, order: Order, over: AbortSignal): Promise<Report>;
+}
+
+const QUESTIONS: Readonly<Record<string, Question>> = {
+  ingest: {
+    needs: { kafka: true },
+    ask: (stack, { rounds, seconds }) => benchIngest(stack, count(rounds, 5), count(seconds, 4)),
+  },
+  path: { needs: { kafka: true, postgres: {} }, ask: (stack, { seconds }) => benchPath(stack, count(seconds, 20)) },
+  sink: {
+    needs: { kafka: true, postgres: POSTGRES },
+    ask: (stack, { rounds, events }) => benchSink(stack, count(rounds, 3), count(events, 400_000)),
+  },
+  throttle: {
+    needs: { postgres: POSTGRES },
+    ask: (stack, { rounds, seconds, out }) => benchThrottle(stack, count(rounds, 5), count(seconds, 5), out),
+  },
+  growth: {
+    needs: { postgres: SMALL_POSTGRES },
+    endsEarly: true,
+    ask: (stack, { events, out }, over) => benchGrowth(stack, count(events, 20_000_000), out, over),
+  },
+};
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -65,12 +78,17 @@ async function main(): Promise<number> {
     return 2;
   }
   const stack = await startStack(question.needs);
+  const over = new AbortController();
   const stop = (): void => void stack.close().finally(() => process.exit(1));
-  process.once("SIGINT", stop).once("SIGTERM", stop);
+  const endEarly = (): void => {
+    over.abort();
+    process.once("SIGINT", stop);
+  };
+  process.once("SIGINT", question.endsEarly ? endEarly : stop).once("SIGTERM", stop);
   try {
     for (const line of stack.what) process.stderr.write(`${line}\n`);
     const { rounds, seconds, events, out } = values;
-    tell(await question.ask(stack, { rounds, seconds, events, out }), stack, values.json);
+    tell(await question.ask(stack, { rounds, seconds, events, out }, over.signal), stack, values.json);
     return 0;
   } finally {
     await stack.close();

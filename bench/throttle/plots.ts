@@ -1,9 +1,7 @@
 /** What was measured as pictures: SVG files beside a table in Markdown. */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { parse, View } from "vega";
-import { compile, type TopLevelSpec } from "vega-lite";
+import type { TopLevelSpec } from "vega-lite";
 import { quantile } from "../../infra/figures.ts";
+import { writeSvg } from "../svg.ts";
 import type { Request } from "./disturbance.ts";
 import type { Passage } from "./events.ts";
 import type { Figures } from "./paired.ts";
@@ -20,18 +18,13 @@ const SLICE_MS = 500;
 
 /** Writes `summary.svg` and one `<event>.svg` each into the folder. @returns the files' names */
 export async function writePlots(folder: string, { steady, passages, requests }: Plotted): Promise<string[]> {
-  mkdirSync(folder, { recursive: true });
   const files = new Map<string, TopLevelSpec>([["summary.svg", summary(steady)]]);
   for (const event of new Set(passages.map((passage) => passage.event)))
     files.set(
       `${event.replaceAll(/\W+/g, "-")}.svg`,
       timeline(event, firstOfEach(passages.filter((passage) => passage.event === event)), requests),
     );
-  for (const [name, spec] of files) {
-    const view = new View(parse(compile(spec).spec), { renderer: "none" });
-    writeFileSync(join(folder, name), `${await view.toSVG()}\n`);
-    view.finalize();
-  }
+  for (const [name, spec] of files) await writeSvg(folder, name, spec);
   return [...files.keys()];
 }
 

@@ -164,7 +164,7 @@ describe("a row's line in COPY's text format", () => {
   test("is one line of eight columns, whatever the text", async () => {
     await fc.assert(
       fc.asyncProperty(hostileText({ minLength: 1, maxLength: 20 }), async (text) => {
-        const line = (await lineOf({ clientId: text, id: text, type: text, data: JSON.stringify(text) })) ?? "";
+        const line = await lineOf({ clientId: text, id: text, type: text, data: JSON.stringify(text) });
         expect(line.split("\t")).toHaveLength(8);
         expect(line.indexOf("\n")).toBe(line.length - 1);
         expect(line).not.toContain("\r");

@@ -2,19 +2,23 @@
  * No outage and no overload of PostgreSQL ever makes a dead letter: what was acknowledged is saved when it is over.
  * Attack: locked tables, restarts in the middle of batches, sessions ended and statements cancelled in storms, used-up
  * connections, statement timeouts, every passing SQLSTATE from every row, a server that takes no writes, one after the other
- * while events arrive.
+ * while events arrive; a disk that is full; an absence in which far more arrives than anybody has memory for.
  */
 import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import type { PostgresServer } from "../../infra/server.ts";
 import { privatePostgres, queryOnce } from "../support/postgres.ts";
 import { until } from "../support/until.ts";
 import { holdTransaction } from "./support/faults.ts";
-import { type Spillway, startSpillway } from "./support/spillway.ts";
+import { smallDisk } from "./support/small-disk.ts";
+import { type Role, type Spillway, startSpillway } from "./support/spillway.ts";
 import { endSessions, takeAllConnections } from "./support/store-faults.ts";
-import { newSeed, produce } from "./support/workload.ts";
+import { EventMaker, newSeed, produce } from "./support/workload.ts";
 
 const CLIENTS = ["a", "b", "c", "d", "e"];
 const CONNECTIONS_MAX = "20";
+const MIB = 1024 * 1024;
+const FLOOD_EVENT_BYTES = 16_384;
+const FLOOD_BYTES = 128 * MIB;
 
 let postgres: PostgresServer & AsyncDisposable;
 let spillway: Spillway;
@@ -180,6 +184,117 @@ test("the server takes no writes, as an old primary after a failover", async () 
   await untilFelt("read-only transaction");
   await run("ALTER SYSTEM RESET default_transaction_read_only");
   await run("SELECT pg_reload_conf()");
+});
+
+/** The role's resident memory, as its own metrics tell. */
+async function residentMiB({ url }: Role): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return Number(/^process_resident_memory_bytes (\S+)$/m.exec(text)?.[1]) / MIB;
+}
+
+/** One more database on the server, with roles of its own, all ready. */
+async function another(
+  name: string,
+  storage: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Spillway & { readonly dead: () => Promise<number> }> {
+  await run(`CREATE DATABASE ${name} ${storage}`);
+  const url = new URL(postgres.url);
+  url.pathname = `/${name}`;
+  const own = await startSpillway({ databaseUrl: url.href, env, ingests: 1, sinks: 1, queries: 1 });
+  const dead = async (): Promise<number> =>
+    (await own.database.query<{ n: number }>("SELECT count(*)::int AS n FROM spillway.dead_letter"))[0]?.n ?? -1;
+  return Object.assign(own, { dead });
+}
+
+/** So many bytes of events, in requests of less than 4 MiB. */
+async function flood({ producer, ingest }: Spillway, totalBytes: number): Promise<number> {
+  const maker = new EventMaker(`flood${++round}-`);
+  let left = Math.ceil(totalBytes / FLOOD_EVENT_BYTES);
+  const events = left;
+  const send = async (): Promise<void> => {
+    for (; left > 0; ) {
+      const count = Math.min(left, 200);
+      left -= count;
+      const some = Array.from({ length: count }, (_, n) => maker.make(CLIENTS[n % CLIENTS.length] ?? ""));
+      await producer.deliver(
+        ingest,
+        some.map((event) => ({ ...event, data: "x".repeat(FLOOD_EVENT_BYTES) })),
+      );
+    }
+  };
+  await Promise.all([send(), send()]);
+  return events;
+}
+
+test("the disk is full", async ({ skip }) => {
+  const { pid } = postgres;
+  const disk = pid === undefined ? "the server does not run on this machine" : await smallDisk(pid, 64);
+  if (typeof disk === "string") {
+    console.log(`not run: the disk is full: ${disk}`);
+    return skip(disk);
+  }
+  await using _disk = disk;
+  await run(`CREATE TABLESPACE small LOCATION '${disk.folder}'`);
+  {
+    await using own = await another("on_small_disk", "TABLESPACE small");
+    await flood(own, MIB);
+    await own.saved();
+    disk.fill();
+    const lines = own.sink.app.lines.length;
+    await flood(own, 4 * MIB);
+    const refused = (): string[] =>
+      own.sink.app.lines.slice(lines).filter((line) => line.includes("No space left on device"));
+    await until("the sink is told three times", () => refused().length >= 3, { limitMs: 60_000 });
+    // It waits, and says for what.
+    expect(new Set(refused().map((line) => (JSON.parse(line) as { errorClass: string }).errorClass))).toEqual(
+      new Set(["space"]),
+    );
+    expect(await (await fetch(`${own.sink.url}/readyz`)).text()).toContain("store: space");
+    expect(await own.dead()).toBe(0);
+    disk.free();
+    await own.saved();
+    expect(await own.dead()).toBe(0);
+    expect(own.sink.app.ended).toBeUndefined();
+    await own.check({ okIds: 300, rows: 300 });
+  }
+  await run("DROP DATABASE on_small_disk WITH (FORCE)");
+  await run("DROP TABLESPACE small");
+});
+
+test("PostgreSQL is away while far more arrives than sink and query node may hold", {
+  timeout: 240_000,
+}, async () => {
+  const env = { SPILLWAY_SINK_WAITING_BYTES: String(MIB), SPILLWAY_TAIL_BYTES: String(4 * MIB) };
+  await using own = await another("flooded", "", env);
+  await flood(own, 2 * MIB);
+  await own.saved();
+  const watched = [own.sink, own.query];
+  const before = await Promise.all(watched.map(residentMiB));
+  const grown = [0, 0];
+  const look = async (): Promise<void> => {
+    for (const [n, now] of (await Promise.all(watched.map(residentMiB))).entries())
+      grown[n] = Math.max(grown[n] ?? 0, now - (before[n] ?? 0));
+  };
+  await postgres.kill();
+  await during(look, async () => {
+    await flood(own, FLOOD_BYTES);
+    await until("the query node says that it holds no more", async () => {
+      const answer = await fetch(`${own.query.url}/readyz`);
+      return answer.status === 503 && (await answer.text()).includes("tail full");
+    });
+    // Whatever it answers now, it is no short list: the check judges it.
+    for (const clientId of CLIENTS) await own.reader.page(own.query, { clientId, timeoutMs: 500 });
+  });
+  console.log(`sink and query node have grown by ${grown.map((mib) => mib.toFixed(0)).join(" and ")} MiB`);
+  await postgres.start();
+  await own.saved(120_000);
+  await own.query.app.ready();
+  // 12 and 38; without the bounds of lanes and tail 142 and 279.
+  expect(Math.max(...grown)).toBeLessThan(80);
+  expect(await own.dead()).toBe(0);
+  expect(watched.map(({ app }) => app.ended)).toEqual([undefined, undefined]);
+  await own.check({ okIds: FLOOD_BYTES / FLOOD_EVENT_BYTES, rows: FLOOD_BYTES / FLOOD_EVENT_BYTES });
 });
 
 test("and in the end nothing is lost, repeated or out of order", async () => {

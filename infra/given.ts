@@ -2,34 +2,51 @@
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { answersMetadata } from "./kafka-metadata.ts";
-import type { KafkaServer, PostgresServer, Server } from "./server.ts";
+import type { KafkaServer, PostgresServer, Say, Server } from "./server.ts";
 
 const ANSWER_LIMIT_MS = 30_000;
+/** Who waits longer is told what for. */
+const TELL_MS = 2_500;
 const LOOK_MS = 250;
 
 /** @param brokers the value of KAFKA_BROKERS: `host:port`, several separated by commas */
-export function givenKafka(brokers: string): KafkaServer {
+export function givenKafka(brokers: string, say: Say): KafkaServer {
   const named = brokers.split(",").filter((text) => text.trim() !== "");
   const addresses = named.map((text) => new URL(`kafka://${text.trim()}`));
-  const anyAnswers = async (): Promise<boolean> => {
-    for (const { hostname, port } of addresses) if (await answersMetadata(hostname, Number(port || 9092))) return true;
-    return false;
+  const obstacle = async (): Promise<string | undefined> => {
+    let why: string | undefined;
+    for (const { hostname, port } of addresses) {
+      const at = Number(port || 9092);
+      if (await answersMetadata(hostname, at)) return undefined;
+      why ??= await tcpObstacle(hostname, at);
+    }
+    return why ?? "what listens there does not answer as Kafka does";
   };
   const what = `Kafka: ${brokers}, given by KAFKA_BROKERS; not started or stopped from here`;
-  return Object.assign(givenServer("KAFKA_BROKERS", what, anyAnswers), { brokers });
+  const server = givenServer({ variable: "KAFKA_BROKERS", name: `Kafka at ${brokers}`, what, obstacle, say });
+  return Object.assign(server, { brokers });
 }
 
 /** @param url the value of DATABASE_URL */
-export function givenPostgres(url: string): PostgresServer {
+export function givenPostgres(url: string, say: Say): PostgresServer {
   const { hostname, port, pathname } = new URL(url);
-  const what = `PostgreSQL: ${hostname}:${port || 5432}${pathname}, given by DATABASE_URL; not started or stopped from here`;
-  return Object.assign(
-    givenServer("DATABASE_URL", what, () => answersTcp(hostname, Number(port || 5432))),
-    { url },
-  );
+  const at = `${hostname}:${port || 5432}`;
+  const what = `PostgreSQL: ${at}${pathname}, given by DATABASE_URL; not started or stopped from here`;
+  const obstacle = (): Promise<string | undefined> => tcpObstacle(hostname, Number(port || 5432));
+  const server = givenServer({ variable: "DATABASE_URL", name: `PostgreSQL at ${at}`, what, obstacle, say });
+  return Object.assign(server, { url, deletion: `psql "$DATABASE_URL" -c 'DROP SCHEMA spillway CASCADE'` });
 }
 
-function givenServer(variable: string, what: string, answers: () => Promise<boolean>): Server {
+interface Given {
+  readonly variable: string;
+  readonly name: string;
+  readonly what: string;
+  /** Why it cannot be used now; undefined when it can. */
+  readonly obstacle: () => Promise<string | undefined>;
+  readonly say: Say;
+}
+
+function givenServer({ variable, name, what, obstacle, say }: Given): Server {
   const refuse = async (): Promise<void> => {
     throw new Error(`${what}: only who started it can do that. Unset ${variable} for one that can be controlled.`);
   };
@@ -37,8 +54,16 @@ function givenServer(variable: string, what: string, answers: () => Promise<bool
     what,
     pid: undefined,
     start: async () => {
-      for (let waitedMs = 0; !(await answers()); waitedMs += LOOK_MS) {
-        if (waitedMs > ANSWER_LIMIT_MS) throw new Error(`${what}: no answer. Start it, or unset ${variable}.`);
+      const began = performance.now();
+      for (let told = false; ; ) {
+        const why = await obstacle();
+        if (why === undefined) return;
+        const waitedMs = performance.now() - began;
+        if (waitedMs > ANSWER_LIMIT_MS) throw new Error(`${what}: ${why}. Start it, or unset ${variable}.`);
+        if (!told && waitedMs > TELL_MS) {
+          told = true;
+          say(`waiting for ${name} (${why}), for up to ${ANSWER_LIMIT_MS / 1_000} s; Ctrl-C ends it`);
+        }
         await delay(LOOK_MS);
       }
     },
@@ -49,15 +74,23 @@ function givenServer(variable: string, what: string, answers: () => Promise<bool
   };
 }
 
-function answersTcp(host: string, port: number): Promise<boolean> {
+const WORDS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "connection refused",
+  ENOTFOUND: "no such host",
+  EAI_AGAIN: "the host's name could not be looked up",
+  EHOSTUNREACH: "no way to that host",
+};
+
+/** Why nobody answers there, in words; undefined when somebody takes connections. */
+function tcpObstacle(host: string, port: number): Promise<string | undefined> {
   return new Promise((answer) => {
     const socket = connect(port, host);
-    const end = (ready: boolean): void => {
+    const end = (why: string | undefined): void => {
       socket.destroy();
-      answer(ready);
+      answer(why);
     };
-    socket.setTimeout(2_000, () => end(false));
-    socket.on("connect", () => end(true));
-    socket.on("error", () => end(false));
+    socket.setTimeout(2_000, () => end("no answer"));
+    socket.on("connect", () => end(undefined));
+    socket.on("error", ({ code, message }: NodeJS.ErrnoException) => end(WORDS[code ?? ""] ?? message));
   });
 }

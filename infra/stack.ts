@@ -8,7 +8,7 @@ import { type KafkaOptions, type KafkaServer, Missing, type PostgresOptions, typ
 export async function provideKafka(options: KafkaOptions): Promise<KafkaServer> {
   const brokers = process.env["KAFKA_BROKERS"];
   const server = brokers
-    ? givenKafka(brokers)
+    ? givenKafka(brokers, options.say)
     : await orDocker(
         () => nativeKafka(options),
         async () => (await import("./containers.ts")).containerKafka(options),
@@ -21,7 +21,7 @@ export async function provideKafka(options: KafkaOptions): Promise<KafkaServer> 
 export async function providePostgres(options: PostgresOptions): Promise<PostgresServer> {
   const url = process.env["DATABASE_URL"];
   const server = url
-    ? givenPostgres(url)
+    ? givenPostgres(url, options.say)
     : await orDocker(
         () => nativePostgres(options),
         async () => (await import("./containers.ts")).containerPostgres(options),

@@ -91,9 +91,9 @@ export function containerServer(recipe: ContainerRecipe, client: ContainerRuntim
       );
     }
   };
-  const stop = async (): Promise<void> => {
+  const stop = async (limitMs = STOP_LIMIT_MS): Promise<void> => {
     const container = await own();
-    if (container) await client.container.stop(container, { timeout: STOP_LIMIT_MS });
+    if (container) await client.container.stop(container, { timeout: limitMs });
     await removeContainer();
   };
   return {

@@ -72,7 +72,10 @@ export async function containerPostgres({ dataDir, settings }: PostgresOptions):
     },
     client,
   );
-  return Object.assign(server, { url: `postgres://${USER}@127.0.0.1:${port}/${USER}` });
+  return Object.assign(server, {
+    url: `postgres://${USER}@127.0.0.1:${port}/${USER}`,
+    deletion: `docker volume rm ${volume}`,
+  });
 }
 
 /** The image takes `log.dirs` as KAFKA_LOG_DIRS. */

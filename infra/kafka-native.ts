@@ -1,5 +1,4 @@
 /** Apache Kafka 4.3.1 as a process on this machine: one broker that is its own controller (KRaft). */
-import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,6 +6,7 @@ import { checkJars, fetchJars, findJava, KAFKA_VERSION } from "./kafka-jars.ts";
 import { answersMetadata } from "./kafka-metadata.ts";
 import { nativeServer } from "./native.ts";
 import { keptPorts } from "./ports.ts";
+import { runToEnd } from "./process.ts";
 import type { KafkaOptions, KafkaServer } from "./server.ts";
 
 /** No JIT beyond the quick one: a broker starts in 1.5 s and holds 340 MB. */
@@ -41,8 +41,8 @@ export async function nativeKafka(options: KafkaOptions): Promise<KafkaServer> {
     startLimitMs: 60_000,
     stopLimitMs: 20_000,
     stopSignal: "SIGTERM",
-    prepare: async () => {
-      if (!existsSync(data)) format(java, jars, config, data, properties);
+    prepare: async (signal) => {
+      if (!existsSync(data)) await format({ java, jars, config, data, properties }, signal);
       writeFileSync(config, properties(data));
     },
     command: () => ({
@@ -62,14 +62,16 @@ export async function nativeKafka(options: KafkaOptions): Promise<KafkaServer> {
   });
 }
 
+interface Unformatted {
+  readonly java: string;
+  readonly jars: string;
+  readonly config: string;
+  readonly data: string;
+  readonly properties: (logDir: string) => string;
+}
+
 /** Made aside and then renamed: an interrupted format leaves nothing that looks complete. */
-function format(
-  java: string,
-  jars: string,
-  config: string,
-  data: string,
-  properties: (logDir: string) => string,
-): void {
+async function format({ java, jars, config, data, properties }: Unformatted, signal: AbortSignal): Promise<void> {
   const fresh = `${data}.new`;
   rmSync(fresh, { recursive: true, force: true });
   writeFileSync(config, properties(fresh));
@@ -78,8 +80,7 @@ function format(
   id[0] = (id[0] ?? 0) & 0x7f;
   const cluster = id.toString("base64url");
   const args = [...JVM, ...QUIET, "-cp", `${jars}/*`, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config];
-  const done = spawnSync(java, args, { encoding: "utf8" });
-  if (done.status !== 0) throw new Error(`Kafka: its storage could not be formatted: ${done.stdout}${done.stderr}`);
+  await runToEnd({ file: java, args }, signal);
   renameSync(fresh, data);
 }
 

@@ -5,6 +5,8 @@ import { type Child, type Command, endProcess, logTail, spawnGuarded } from "./p
 import type { Server } from "./server.ts";
 
 const LOOK_MS = 30;
+/** A server that is only starting has acknowledged nothing yet: it is not waited for longer. */
+const HASTE_MS = 1_000;
 
 export interface Recipe {
   readonly what: string;
@@ -15,7 +17,7 @@ export interface Recipe {
   readonly stopLimitMs: number;
   readonly stopSignal: NodeJS.Signals;
   /** Makes the data ready to be started on: first initialisation, leftovers of a crash. */
-  prepare(): Promise<void>;
+  prepare(signal: AbortSignal): Promise<void>;
   command(): Command;
   /** Whether it answers now. */
   ready(pid: number): Promise<boolean>;
@@ -24,22 +26,39 @@ export interface Recipe {
   readonly onDeath?: ((how: string) => void) | undefined;
 }
 
-/** A server from its recipe, not yet started. One verb at a time: the caller awaits each before the next. */
+/**
+ * A server from its recipe, not yet started. One verb at a time: the caller awaits each before the next. But a start may be
+ * cut short by any verb that ends the server: it rejects then.
+ */
 export function nativeServer(recipe: Recipe): Server {
   let child: Child | undefined;
   /** Those that were told to end. */
   const dismissed = new WeakSet<Child>();
+  /** The start that is under way. */
+  let starting: { readonly cut: AbortController; readonly over: Promise<unknown> } | undefined;
 
-  const end = async (signal: NodeJS.Signals): Promise<void> => {
+  const end = async (signal: NodeJS.Signals, limitMs = recipe.stopLimitMs): Promise<void> => {
+    starting?.cut.abort(new Error(`${recipe.what}: it was stopped while it started`));
+    await starting?.over;
     if (!child) return;
     dismissed.add(child);
-    await endProcess(child, signal, recipe.stopLimitMs);
+    await endProcess(child, signal, limitMs);
     child = undefined;
   };
   const start = async (): Promise<void> => {
     if (child?.ended === undefined && child) return;
-    await recipe.prepare();
-    const started = await startUntilReady(recipe);
+    const cut = new AbortController();
+    const launched = launch(cut.signal);
+    starting = { cut, over: launched.catch(() => undefined) };
+    try {
+      await launched;
+    } finally {
+      starting = undefined;
+    }
+  };
+  const launch = async (signal: AbortSignal): Promise<void> => {
+    await recipe.prepare(signal);
+    const started = await startUntilReady(recipe, signal);
     child = started;
     void started.exited.then(() => {
       if (!dismissed.has(started)) recipe.onDeath?.(started.ended ?? "ended");
@@ -51,7 +70,7 @@ export function nativeServer(recipe: Recipe): Server {
       return child?.ended === undefined ? child?.pid : undefined;
     },
     start,
-    stop: () => end(recipe.stopSignal),
+    stop: (limitMs) => end(recipe.stopSignal, limitMs),
     restart: async () => {
       await server.stop();
       await server.start();
@@ -65,16 +84,23 @@ export function nativeServer(recipe: Recipe): Server {
   return server;
 }
 
-async function startUntilReady(recipe: Recipe): Promise<Child> {
+async function startUntilReady(recipe: Recipe, signal: AbortSignal): Promise<Child> {
   const deadline = performance.now() + recipe.startLimitMs;
   for (;;) {
+    signal.throwIfAborted();
     const child = await spawnGuarded(recipe.command());
+    const cut = (): void => void endProcess(child, recipe.stopSignal, HASTE_MS);
+    signal.addEventListener("abort", cut);
+    if (signal.aborted) cut();
     while (child.ended === undefined && performance.now() < deadline) {
       if (await recipe.ready(child.pid)) return child;
       await delay(LOOK_MS);
     }
     const ended = child.ended;
-    await endProcess(child, "SIGKILL", recipe.stopLimitMs);
+    // Nobody's patience matters any more to who was cut short: it ends within HASTE_MS.
+    if (signal.aborted) await child.exited;
+    else await endProcess(child, "SIGKILL", recipe.stopLimitMs);
+    signal.throwIfAborted();
     const log = logTail(recipe.logFile);
     if (ended !== undefined && recipe.tryAgain?.(log) && performance.now() < deadline) {
       await delay(LOOK_MS);

@@ -48,6 +48,16 @@ export async function isFree(port: number): Promise<boolean> {
   return server !== undefined;
 }
 
+/**
+ * Keeps a port for a process that is started later: until the function returned is called nobody else gets it. Whoever
+ * connects meanwhile is turned away. Undefined when somebody has it.
+ */
+export async function holdPort(port: number): Promise<(() => Promise<void>) | undefined> {
+  const server = await listen(port);
+  server?.on("connection", (socket) => socket.destroy());
+  return server && (() => closed(server));
+}
+
 async function allFree(ports: readonly number[]): Promise<boolean> {
   for (const port of ports) if (!(await isFree(port))) return false;
   return true;

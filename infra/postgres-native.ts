@@ -1,5 +1,4 @@
 /** PostgreSQL 18 as a process on this machine, from the programs that npm installed. */
-import { spawnSync } from "node:child_process";
 import { chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -7,6 +6,7 @@ import { isRunning } from "./alive.ts";
 import { nativeServer } from "./native.ts";
 import { keptPorts } from "./ports.ts";
 import { findPostgres, type PostgresPlace } from "./postgres-binaries.ts";
+import { runToEnd } from "./process.ts";
 import type { PostgresOptions, PostgresServer } from "./server.ts";
 
 const USER = "spillway";
@@ -39,9 +39,9 @@ export async function nativePostgres(options: PostgresOptions): Promise<Postgres
     stopLimitMs: 20_000,
     // "Fast": ends sessions, writes a checkpoint. SIGQUIT, when the parent is gone, ends the sessions' processes too.
     stopSignal: "SIGINT",
-    prepare: async () => {
-      if (!existsSync(data)) initialise(place, data, settings);
-      await clearLeftover(join(data, "postmaster.pid"));
+    prepare: async (signal) => {
+      if (!existsSync(data)) await initialise(place, data, settings, signal);
+      await clearLeftover(join(data, "postmaster.pid"), signal);
     },
     command: () => ({
       file: place.postgres,
@@ -61,25 +61,39 @@ export async function nativePostgres(options: PostgresOptions): Promise<Postgres
   });
   return Object.defineProperties(server as PostgresServer, {
     url: { value: `postgres://${USER}@127.0.0.1:${port}/${USER}`, enumerable: true },
+    deletion: { value: `rm -rf '${dataDir}'`, enumerable: true },
   });
 }
 
 /** Made aside and then renamed: an interrupted initialisation leaves nothing that looks complete. */
-function initialise(place: PostgresPlace, data: string, settings: PostgresOptions["settings"]): void {
+async function initialise(
+  place: PostgresPlace,
+  data: string,
+  settings: PostgresOptions["settings"],
+  signal: AbortSignal,
+): Promise<void> {
   const { initdb, postgres, who, dataDir } = place;
   const fresh = `${data}.new`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { mode: 0o700 });
   if (who.uid !== undefined && who.gid !== undefined) chownSync(fresh, who.uid, who.gid);
-  const run = (file: string, args: readonly string[], input = ""): void => {
-    const done = spawnSync(file, args, { ...who, cwd: dataDir, input, encoding: "utf8" });
-    if (done.status === 0) return;
-    const cause = done.error?.message ?? `${done.stdout}${done.stderr}`.trim();
-    throw new Error(`PostgreSQL: ${file} ${args.join(" ")} failed: ${cause}`, { cause: done.error });
-  };
+  const run = (file: string, args: readonly string[], input = ""): Promise<void> =>
+    runToEnd({ file, args, ...who, cwd: dataDir, input }, signal);
   const haste = settings?.["fsync"] === "off" ? ["--no-sync"] : [];
-  run(initdb, ["-D", fresh, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions", ...haste]);
-  run(postgres, ["--single", "-D", fresh, "postgres"], `CREATE DATABASE ${USER};\n`);
+  await run(initdb, [
+    "-D",
+    fresh,
+    "-U",
+    USER,
+    "-A",
+    "trust",
+    "-E",
+    "UTF8",
+    "--locale=C",
+    "--no-instructions",
+    ...haste,
+  ]);
+  await run(postgres, ["--single", "-D", fresh, "postgres"], `CREATE DATABASE ${USER};\n`);
   renameSync(fresh, data);
 }
 
@@ -91,7 +105,7 @@ function pidFile(file: string): string[] {
  * A killed server leaves its postmaster.pid, and Postgres refuses to start when that number has gone to another process
  * meanwhile. So the file goes unless a Postgres really runs under it; one that is just ending is waited for.
  */
-async function clearLeftover(file: string): Promise<void> {
+async function clearLeftover(file: string, signal: AbortSignal): Promise<void> {
   for (let waitedMs = 0; ; waitedMs += LOOK_MS) {
     const pid = Number(pidFile(file)[0] ?? 0);
     if (pid === 0 || !isRunning(pid) || !isPostgres(pid)) break;
@@ -100,7 +114,7 @@ async function clearLeftover(file: string): Promise<void> {
         `PostgreSQL: process ${pid} already works on this data (${file}): stop it, or use another folder.`,
       );
     }
-    await delay(LOOK_MS);
+    await delay(LOOK_MS, undefined, { signal });
   }
   rmSync(file, { force: true });
 }

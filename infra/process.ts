@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { signalGroup } from "./alive.ts";
 
 const LOG_BYTES_MAX = 16 * 1024 * 1024;
+const LINES_MAX = 40;
 const GUARDIAN = fileURLToPath(new URL("guardian.ts", import.meta.url));
 
 /** What to run. */
@@ -18,6 +19,8 @@ export interface Command {
   readonly gid?: number;
   /** What it gets when this process is suddenly gone (SIGKILL follows). Default SIGTERM. */
   readonly lastWord?: NodeJS.Signals;
+  /** What it reads from its standard input; nothing unless given. */
+  readonly input?: string;
   /** Where both its outputs go: a file (appended; emptied beyond 16 MiB), or a function that gets line by line. */
   readonly output: string | ((line: string) => void);
 }
@@ -35,11 +38,11 @@ let guardian: ChildProcess | undefined;
 
 /** Starts a process in a group of its own, so that Ctrl-C at the terminal reaches only this one. @throws when it cannot be started */
 export async function spawnGuarded(command: Command): Promise<Child> {
-  const { file, args, cwd, env, uid, gid, output, lastWord = "SIGTERM" } = command;
+  const { file, args, cwd, env, uid, gid, input, output, lastWord = "SIGTERM" } = command;
   const log = typeof output === "string" ? openLog(output) : "pipe";
   const child = spawn(file, args, {
     detached: true,
-    stdio: ["ignore", log, log],
+    stdio: [input === undefined ? "ignore" : "pipe", log, log],
     ...(cwd === undefined ? {} : { cwd }),
     ...(env === undefined ? {} : { env }),
     ...(uid === undefined ? {} : { uid }),
@@ -48,6 +51,8 @@ export async function spawnGuarded(command: Command): Promise<Child> {
   const { pid } = child;
   if (pid !== undefined) tellGuardian(`+${pid} ${lastWord}`);
   if (typeof log === "number") closeSync(log);
+  // Who ends before it has read all of it says why by itself.
+  child.stdin?.on("error", () => undefined).end(input);
   if (typeof output === "function") {
     for (const stream of [child.stdout, child.stderr])
       if (stream) createInterface({ input: stream }).on("line", output);
@@ -84,6 +89,25 @@ export async function endProcess(child: Child, signal: NodeJS.Signals, limitMs: 
   const timer = setTimeout(() => child.signal("SIGKILL"), limitMs);
   await child.exited;
   clearTimeout(timer);
+}
+
+/** Runs a program to its end. @throws with its last lines unless it ended with 0; `signal`'s reason when that ended it */
+export async function runToEnd(command: Omit<Command, "output">, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const lines: string[] = [];
+  const output = (line: string): void => {
+    lines.push(line);
+    if (lines.length > LINES_MAX) lines.shift();
+  };
+  const child = await spawnGuarded({ ...command, output });
+  const kill = (): void => child.signal("SIGKILL");
+  signal.addEventListener("abort", kill);
+  if (signal.aborted) kill();
+  const code = await child.exited;
+  signal.removeEventListener("abort", kill);
+  signal.throwIfAborted();
+  if (code !== 0)
+    throw new Error(`${command.file} ${command.args.join(" ")} failed, ${child.ended}: ${lines.join("\n")}`);
 }
 
 /** The last lines of a log file, for an error message; empty when there is none. */

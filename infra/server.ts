@@ -10,8 +10,8 @@ export interface Server {
   readonly pid: number | undefined;
   /** Resolves when it answers. A server that runs already stays as it is. @throws with the end of its log, nothing left running */
   start(): Promise<void>;
-  /** Ends it in its own orderly way, by force after a limit. */
-  stop(): Promise<void>;
+  /** Ends it in its own orderly way, by force after a limit. A start that is under way is cut short, and rejects. */
+  stop(limitMs?: number): Promise<void>;
   /** `stop`, then `start`, on the same ports and data. */
   restart(): Promise<void>;
   /** SIGKILL; resolves when the process is gone. `start` afterwards brings it back on the same ports and data. */
@@ -30,6 +30,8 @@ export interface KafkaServer extends Server {
 export interface PostgresServer extends Server {
   /** As DATABASE_URL wants it. */
   readonly url: string;
+  /** The command by which a person deletes what Spillway keeps in it. */
+  readonly deletion: string;
 }
 
 /** What a server is made from, whichever way provides it. */

@@ -1,4 +1,5 @@
-/** What `npm start` is asked for: its flags, and the settings that it passes on. What is wrong is refused before anything starts. */
+/** What `npm start` is asked for: its flags, its folder, and the settings that it passes on. What is wrong is refused before anything starts. */
+import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -6,6 +7,7 @@ import { ConfigError, readKeys, readSettings } from "#lib/config.ts";
 import { sinkSettings } from "../apps/sink/config.ts";
 import { webSettings } from "../apps/web/config.ts";
 import { refusedFlag } from "./flags.ts";
+import { claim } from "./lock.ts";
 
 export const USUAL_DATA = fileURLToPath(new URL("../.spillway", import.meta.url));
 
@@ -63,4 +65,27 @@ export function checkedPort(environment: Readonly<Record<string, string | undefi
   if (settings.PORT === 0)
     throw new ConfigError(["PORT is 0, but npm start must know it beforehand. Choose one: PORT=3100 npm start."]);
   return settings.PORT;
+}
+
+const WORDS: Readonly<Record<string, string>> = {
+  EEXIST: "it is no folder",
+  ENOTDIR: "a part of that is no folder",
+  EACCES: "you may not write there",
+};
+
+/**
+ * Makes the folder if it is missing, and takes it for this process.
+ * @returns the lock file in it, and what gives it back @throws Error when the folder cannot be used, or is in use
+ */
+export function claimData(data: string): { readonly lock: string; readonly unlock: () => void } {
+  const lock = join(data, "start.lock");
+  try {
+    mkdirSync(data, { recursive: true });
+    return { lock, unlock: claim(lock, "npm start") };
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === undefined) throw cause;
+    const why = WORDS[code] ?? message;
+    throw new Error(`The data cannot lie in ${data}: ${why}. Name a folder: npm start -- --data FOLDER`, { cause });
+  }
 }

@@ -2,17 +2,18 @@
  * `npm start`: Kafka, PostgreSQL and Spillway's processes on this machine, until Ctrl-C. Data stays in `.spillway/`.
  * What is killed meanwhile, by whomever, comes back on its data.
  */
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { aborted, unlessAborted } from "#lib/abort.ts";
 import { createKeeper, type Keeper } from "./keeper.ts";
-import { claim, holds } from "./lock.ts";
-import { freePorts, isFree } from "./ports.ts";
+import { holds } from "./lock.ts";
+import { freePorts, holdPort, isFree } from "./ports.ts";
 import { readable } from "./readable.ts";
 import { createRole, type Role } from "./role.ts";
 import type { Say, Server, ServerOptions } from "./server.ts";
 import { provideKafka, providePostgres } from "./stack.ts";
-import { addressFile, checkedPort, readOptions, type StartOptions, USAGE } from "./start-options.ts";
+import { addressFile, checkedPort, claimData, readOptions, type StartOptions, USAGE } from "./start-options.ts";
 
 const SINK_PORT = 3003;
 const READY_LIMIT_MS = 120_000;
@@ -22,6 +23,8 @@ const LOOK_AT_DATA_MS = 500;
 const SESSION_TIMEOUT_MS = "10000";
 /** What a role warns of where only one broker runs. The summary says it once, in other words. */
 const ONE_BROKER = /"warning":"replication is 1:/;
+/** Who is stopped before it was ready has nothing to drain. */
+const HASTE_MS = 1_000;
 /** Ctrl-C under npm arrives twice: from the terminal, and from npm. Only a later one means haste. */
 const SAME_SIGNAL_MS = 1_000;
 
@@ -88,8 +91,10 @@ function summary(roles: readonly Role[], servers: readonly Kept<Server>[], port:
   ].join("\n");
 }
 
-async function requireFree(port: number): Promise<void> {
-  if (await isFree(port)) return;
+/** Nothing that is started here takes it before the web process does. @returns what lets go of it */
+async function hold(port: number): Promise<() => Promise<void>> {
+  const release = await holdPort(port);
+  if (release) return release;
   throw new Error(
     `port ${port} is taken by another program: end that, or choose another port: PORT=${port + 100} npm start`,
   );
@@ -98,22 +103,39 @@ async function requireFree(port: number): Promise<void> {
 interface Wanted extends StartOptions {
   readonly port: number;
   readonly signal: AbortSignal;
-  /** Gets what is to be stopped, in that order, as soon as it may run. Each resolves to what went wrong, if anything did. */
-  readonly toStop: (() => Promise<string | undefined>)[];
+  /** Gets what is to be stopped, in that order, as soon as it may run. */
+  readonly toStop: Stop[];
+  /** Stops everything, with this as the reason. */
+  readonly fail: (error: Error) => void;
 }
 
-async function up({ data, withSink, port, signal, toStop }: Wanted): Promise<void> {
-  await requireFree(port);
+/** Resolves to what went wrong, if anything did. @param limitMs for a stop in haste, by force after that */
+type Stop = (limitMs: number | undefined) => Promise<string | undefined>;
+
+async function stopServers(servers: readonly Kept<Server>[], limitMs: number | undefined): Promise<string | undefined> {
+  const ends = await Promise.allSettled(
+    servers.map(async ({ server, keeper }) => {
+      const dismissed = keeper.dismiss();
+      // A start that is under way is cut short by it, or the keeper would wait for its end.
+      await server.stop(limitMs);
+      await dismissed;
+    }),
+  );
+  return ends.flatMap((end) => (end.status === "rejected" ? [String(end.reason)] : [])).join("\n") || undefined;
+}
+
+/** They drain together. */
+async function stopRoles(roles: readonly Role[], limitMs: number | undefined): Promise<string | undefined> {
+  const ends = await Promise.all(roles.map((role) => role.stop(limitMs)));
+  return limitMs === undefined ? ends.filter(Boolean).join(", ") || undefined : undefined;
+}
+
+async function up({ data, withSink, port, signal, toStop, fail }: Wanted): Promise<void> {
+  const release = await hold(port);
   writeFileSync(addressFile(data), `http://127.0.0.1:${port}`);
   const kafka = await kept("Kafka", data, provideKafka);
   const postgres = await kept("PostgreSQL", data, providePostgres);
-  for (const { server, keeper } of [kafka, postgres]) {
-    toStop.unshift(async () => {
-      await keeper.dismiss();
-      await server.stop();
-      return undefined;
-    });
-  }
+  toStop.unshift((limitMs) => stopServers([kafka, postgres], limitMs));
   await Promise.all([kafka.server.start(), postgres.server.start()]);
   signal.throwIfAborted();
   const env = { KAFKA_BROKERS: kafka.server.brokers, DATABASE_URL: postgres.server.url };
@@ -123,18 +145,21 @@ async function up({ data, withSink, port, signal, toStop }: Wanted): Promise<voi
     if (!expected?.test(line)) say(process.stdout.isTTY ? readable(line) : line);
   };
   const quiet = { ...env, LOG_LEVEL: process.env["LOG_LEVEL"] || "warn" };
-  const roles = [createRole({ name: "web", port, env: quiet, say, pass })];
+  const roles = [createRole({ name: "web", port, env: quiet, say, pass, givenUp: fail })];
   if (withSink) {
     const [other = 0] = (await isFree(SINK_PORT)) ? [SINK_PORT] : await freePorts(1);
     const session = process.env["SPILLWAY_SESSION_TIMEOUT_MS"] || SESSION_TIMEOUT_MS;
     const sinkEnv = { ...quiet, SPILLWAY_SESSION_TIMEOUT_MS: session };
-    roles.push(createRole({ name: "sink", port: other, env: sinkEnv, say, pass }));
+    roles.push(createRole({ name: "sink", port: other, env: sinkEnv, say, pass, givenUp: fail }));
   }
-  // The processes drain together; then the servers go.
-  toStop.unshift(
-    async () => (await Promise.all(roles.map((role) => role.stop()))).filter(Boolean).join(", ") || undefined,
-  );
-  for (const role of roles) await role.start();
+  await release();
+  signal.throwIfAborted();
+  // Before the servers go.
+  toStop.unshift((limitMs) => stopRoles(roles, limitMs));
+  for (const role of roles) {
+    signal.throwIfAborted();
+    await role.start();
+  }
   await allReady(roles, signal);
   say(summary(roles, [kafka, postgres], port));
 }
@@ -150,17 +175,14 @@ async function main(): Promise<void> {
   if (options.help) return say(USAGE);
   const { data } = options;
   const port = checkedPort(process.env, options.withSink);
-  mkdirSync(data, { recursive: true });
-  const lock = join(data, "start.lock");
-  const unlock = claim(lock, "npm start");
+  const { lock, unlock } = claimData(data);
   const release = (): void => {
     if (holds(lock)) rmSync(addressFile(data), { force: true });
     unlock();
   };
   const stop = new AbortController();
-  const toStop: (() => Promise<string | undefined>)[] = [];
+  const toStop: Stop[] = [];
   let firstAt = 0;
-  const stopped = Promise.withResolvers<void>();
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(name, () => {
       if (stop.signal.aborted && performance.now() - firstAt > SAME_SIGNAL_MS) process.exit(1);
@@ -173,27 +195,29 @@ async function main(): Promise<void> {
       }
       say("\nstopping: the processes drain, then Kafka and PostgreSQL stop");
       stop.abort();
-      stopped.resolve();
     });
   }
   const faults: unknown[] = [];
+  const fail = (error: Error): void => {
+    faults.push(error);
+    stop.abort();
+  };
   void removed(lock).then(() => {
     if (stop.signal.aborted) return;
     say(`\nthe folder ${data} was removed: stopping`);
-    faults.push(
-      new Error(`The data is gone: ${data} was removed while Spillway ran. npm start begins with an empty one.`),
-    );
-    stop.abort();
-    stopped.resolve();
+    fail(new Error(`The data is gone: ${data} was removed while Spillway ran. npm start begins with an empty one.`));
   });
+  let ready = false;
   try {
-    await up({ ...options, port, signal: stop.signal, toStop });
-    await stopped.promise;
+    await unlessAborted(stop.signal, up({ ...options, port, signal: stop.signal, toStop, fail }));
+    ready = true;
+    await aborted(stop.signal);
   } catch (error) {
     if (!stop.signal.aborted) faults.push(error);
   }
+  const limitMs = ready || faults.length > 0 ? undefined : HASTE_MS;
   for (const step of toStop) {
-    const fault = await step().catch((error: unknown) => error);
+    const fault = await step(limitMs).catch((error: unknown) => error);
     if (fault !== undefined) faults.push(fault);
   }
   release();

@@ -45,7 +45,9 @@ describe("npm start", () => {
     [{ PORT: "web" }, 'PORT must be integer, but is "web"'],
     [{ PORT: "0" }, "PORT is 0, but npm start must know it beforehand"],
     [{ SPILLWAY_KEYS: "none.json" }, "SPILLWAY_KEYS: ENOENT"],
+    [{ SPILLWAY_KEYS: "{}" }, "SPILLWAY_KEYS: the key file is wrong: / must be array"],
     [{ HOST: "0.0.0.0" }, "make a key with npm run keys"],
+    [{ HOST: "banana" }, 'HOST must be an address of this machine, such as 127.0.0.1, ::1 or 0.0.0.0, but is "banana"'],
     [{ SPILLWAY_SINK_WAITING_BYTES: "1" }, "SPILLWAY_SINK_WAITING_BYTES must be >= 1048576"],
   ])("%j is refused in the setting's own words before anything starts", (env, said) => {
     const data = join(folder, "data");
@@ -53,5 +55,14 @@ describe("npm start", () => {
     expect([status, stdout]).toEqual([1, ""]);
     expect(stderr).toContain(said);
     expect(existsSync(data)).toBe(false);
+  });
+
+  test.each([
+    ["/dev/null", "it is no folder"],
+    ["/dev/null/x", "a part of that is no folder"],
+  ])("data in %s is refused with what to do", (data, why) => {
+    const { status, stdout, stderr } = run("infra/start.ts", ["--data", data]);
+    expect([status, stdout]).toEqual([1, ""]);
+    expect(stderr).toBe(`The data cannot lie in ${data}: ${why}. Name a folder: npm start -- --data FOLDER\n`);
   });
 });

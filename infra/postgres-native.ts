@@ -18,7 +18,7 @@ const LOOK_MS = 50;
  * @throws Missing when its programs are not installed
  */
 export async function nativePostgres(options: PostgresOptions): Promise<PostgresServer> {
-  const place = findPostgres(options.dataDir);
+  const place = findPostgres(options.dataDir, options.say);
   const { dataDir, who } = place;
   mkdirSync(dataDir, { recursive: true, mode: 0o755 });
   const [port = 0] = await keptPorts(join(dataDir, "ports.json"), 1);

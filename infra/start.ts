@@ -6,6 +6,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { aborted, unlessAborted } from "#lib/abort.ts";
+import { requireBelonging } from "./belonging.ts";
 import { createKeeper, type Keeper } from "./keeper.ts";
 import { holds } from "./lock.ts";
 import { freePorts, holdPort, isFree } from "./ports.ts";
@@ -140,6 +141,7 @@ async function up({ data, withSink, port, signal, toStop, fail }: Wanted): Promi
   signal.throwIfAborted();
   const env = { KAFKA_BROKERS: kafka.server.brokers, DATABASE_URL: postgres.server.url };
   say(`Kafka and PostgreSQL answer:\n  KAFKA_BROKERS=${env.KAFKA_BROKERS}\n  DATABASE_URL=${env.DATABASE_URL}`);
+  await requireBelonging(kafka.server, postgres.server);
   const expected = process.env["KAFKA_BROKERS"] ? undefined : ONE_BROKER;
   const pass: Say = (line) => {
     if (!expected?.test(line)) say(process.stdout.isTTY ? readable(line) : line);

@@ -169,7 +169,7 @@ export class OffsetOutOfRange extends Error {
       `${topic}/${partition}: offset ${wanted} is wanted, but the log holds ${range.low} to ${range.high}. ` +
         (wanted < range.low
           ? "Records were deleted before they were saved: restore the topic, or accept the loss by moving the checkpoint up."
-          : "The topic was recreated or cut: restore it, or adopt the new log as another epoch."),
+          : "The topic was recreated or cut: restore it, or begin a new log: another SPILLWAY_TOPIC and another database."),
     );
     this.name = "OffsetOutOfRange";
     this.topic = topic;

@@ -59,7 +59,8 @@ export class Role {
   get failure(): string | undefined {
     const { ended, lines = [] } = this.#app ?? {};
     if (ended === undefined || ended === "exit code 0" || this.#killed === this.#app) return undefined;
-    return `ended with ${ended}:\n${lines.slice(-15).join("\n")}`;
+    const last = lines.slice(-8).map((line) => line.slice(0, 500));
+    return `ended with ${ended}:\n${last.join("\n")}`;
   }
 
   /** Starts the process; ready or not is the caller's to wait for. */

@@ -91,10 +91,31 @@ export type Metrics = { readonly registry: Registry } & {
   readonly [K in keyof typeof TABLE]: ReturnType<(typeof TABLE)[K]>;
 };
 
-/** A process' metrics in a registry of their own, with Node's usual ones. Several roles in one process share one. */
-export function createMetrics(): Metrics {
+export type Role = "ingest" | "query" | "sink";
+
+/** Which roles count what, by the first word of its name; what is not here all do. A zero of another role would be a lie. */
+const COUNTED_BY: Readonly<Record<string, readonly Role[]>> = {
+  ingest: ["ingest"],
+  log: ["ingest", "sink"],
+  sink: ["sink"],
+  query: ["query"],
+  pool: ["query", "sink"],
+};
+
+/**
+ * A process' metrics in a registry of their own, with Node's usual ones. Several roles in one process share one.
+ * @param roles the process': others' metrics are there to be set, and are not exported. None: all are
+ */
+export function createMetrics(...roles: readonly Role[]): Metrics {
   const registry = new Registry();
+  const elsewhere = new Registry();
   collectDefaultMetrics({ register: registry });
-  const made = Object.fromEntries(Object.entries(TABLE).map(([key, make]) => [key, make(registry)]));
+  const counted = (key: string): boolean => {
+    const by = COUNTED_BY[/^[a-z]+/.exec(key)?.[0] ?? ""];
+    return by === undefined || roles.length === 0 || roles.some((role) => by.includes(role));
+  };
+  const made = Object.fromEntries(
+    Object.entries(TABLE).map(([key, make]) => [key, make(counted(key) ? registry : elsewhere)]),
+  );
   return { registry, ...(made as Omit<Metrics, "registry">) };
 }

@@ -11,7 +11,7 @@ import { registerIngest } from "./server.ts";
 await main("ingest", async (signal, log) => {
   const settings = readSettings(ingestSettings);
   log.info("settings read", printable(settings));
-  const metrics = createMetrics();
+  const metrics = createMetrics("ingest");
   const ingest = new Ingest(settings, { log, clock, metrics });
   const server = await createServer({
     log,

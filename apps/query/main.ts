@@ -11,7 +11,7 @@ import { registerQuery } from "./server.ts";
 await main("query", async (signal, log) => {
   const settings = readSettings(querySettings);
   log.info("settings read", printable(settings));
-  const metrics = createMetrics();
+  const metrics = createMetrics("query");
   const query = new Query(settings, { log, clock, metrics });
   const server = await createServer({
     log,

@@ -19,7 +19,7 @@ setFlagsFromString("--heap-growing-percent=50");
 await main("sink", async (signal, log) => {
   const settings = readSettings(sinkSettings);
   log.info("settings read", printable(settings));
-  const metrics = createMetrics();
+  const metrics = createMetrics("sink");
   const sink = new Sink(settings, { log, clock, metrics });
   const server = await createServer({
     log,

@@ -15,7 +15,7 @@ import { bothReady } from "./ready.ts";
 await main("web", async (signal, log) => {
   const settings = readSettings(webSettings);
   log.info("settings read", printable(settings));
-  const metrics = createMetrics();
+  const metrics = createMetrics("ingest", "query");
   const ingest = new Ingest(settings, { log, clock, metrics });
   const query = new Query(settings, { log, clock, metrics });
   const server = await createServer({

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createMetrics } from "#lib/metrics.ts";
+import { createMetrics, type Role } from "#lib/metrics.ts";
 
 test("two sets of metrics in one process do not meet", async () => {
   const [one, other] = [createMetrics(), createMetrics()];
@@ -22,4 +22,24 @@ test("the process' own metrics are there", async () => {
   const text = await createMetrics().registry.metrics();
   for (const name of ["process_resident_memory_bytes", "nodejs_eventloop_lag_seconds", "process_cpu_seconds_total"])
     expect(text).toContain(name);
+});
+
+test("a role exports its own metrics alone: another's zero would tell of something that is not there", async () => {
+  const names = async (...roles: readonly Role[]): Promise<string[]> =>
+    (await createMetrics(...roles).registry.getMetricsAsJSON()).map(({ name }) => name);
+  const all = await names();
+  for (const [role, foreign] of [
+    ["ingest", /^spillway_(sink|query|pool)_/],
+    ["query", /^spillway_(sink|ingest|log)_/],
+    ["sink", /^spillway_(ingest|query)_/],
+  ] as const) {
+    const own = await names(role);
+    expect(own.filter((name) => foreign.test(name))).toEqual([]);
+    expect(all.filter((name) => !foreign.test(name))).toEqual(own);
+  }
+  const web = await names("ingest", "query");
+  expect(web.filter((name) => name.startsWith("spillway_sink_"))).toEqual([]);
+  expect(web).toEqual(expect.arrayContaining(["spillway_ingest_log_full", "spillway_query_pages_total"]));
+  // What is not exported may be counted all the same.
+  createMetrics("query").ingestInFlightBytes.inc(1);
 });

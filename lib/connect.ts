@@ -2,6 +2,7 @@
 import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
 import { type logSettings, type Settings, topicNames } from "#lib/config.ts";
+import type { Contact } from "#lib/contact.ts";
 import { connectKafka, type Kafka } from "#lib/kafka/client.ts";
 import { type LogAdmin, LogError, type PartitionReader } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
@@ -20,6 +21,7 @@ export interface ConnectedLog extends OpenedLog {
 export interface Surroundings {
   readonly log: Log;
   readonly clock: Clock;
+  readonly contact: Contact;
 }
 
 const RETRY_MS = 1_000;
@@ -33,7 +35,7 @@ const CONTROL_GIVE_UP_MS = 5_000;
 export async function connectLog(
   role: string,
   settings: Settings<typeof logSettings>,
-  { log, clock }: Surroundings,
+  { log, clock, contact }: Surroundings,
   signal: AbortSignal,
   waiting: (why: string) => void,
 ): Promise<ConnectedLog> {
@@ -41,7 +43,7 @@ export async function connectLog(
   for (;;) {
     try {
       // A broker that takes connections and never answers holds an attempt up for a minute.
-      const attempt = connectOnce(kafka, settings, { log, clock });
+      const attempt = connectOnce(kafka, settings, { log, clock, contact });
       const connected = await unlessAborted(signal, attempt);
       log.info("log opened", { ...connected.identity });
       // They weaken what an acknowledgement means. All roles would say the same at once.
@@ -63,7 +65,7 @@ export async function connectLog(
 async function connectOnce(
   kafka: Kafka,
   settings: Settings<typeof logSettings>,
-  { log, clock }: Surroundings,
+  { log, clock, contact }: Surroundings,
 ): Promise<ConnectedLog> {
   await using stack = new AsyncDisposableStack();
   const admin = stack.adopt(await kafka.admin(), (one) => one.close());
@@ -79,7 +81,12 @@ async function connectOnce(
     producer,
     log,
     clock,
+    contact,
   });
   const open = stack.move();
-  return { ...opened, kafka, admin, reader, close: () => open.disposeAsync() };
+  const close = (): Promise<void> => {
+    contact.end();
+    return open.disposeAsync();
+  };
+  return { ...opened, kafka, admin, reader, close };
 }

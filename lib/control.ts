@@ -4,6 +4,7 @@
  */
 import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
+import type { Contact } from "#lib/contact.ts";
 import { type ControlWriter, checkpointEntry, type Entry, identityEntry, schemaEntry } from "#lib/control-writer.ts";
 import { LogError, type LogRecord, OffsetOutOfRange, type PartitionReader, TopicMissing } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
@@ -30,6 +31,7 @@ export interface ControlParts {
   readonly writer: Pick<ControlWriter, "entries">;
   readonly log: Log;
   readonly clock: Clock;
+  readonly contact: Contact;
 }
 
 /** Somebody has made the topics anew, and the log in use is another now: no process may go on by the one it began with. */
@@ -46,6 +48,8 @@ export class LogReplaced extends Error {
 /** How long one fetch waits for news, and how long after a failure the next is tried. */
 const POLL_MS = 1_000;
 const RETRY_MS = 500;
+/** A fetch without an answer for so long, of which it may wait for news itself, tells that the log is away. */
+const SILENT_MS = POLL_MS + 3_000;
 /** Of one append. */
 const ENTRIES_MAX = 500;
 
@@ -61,7 +65,6 @@ export class Control {
   readonly #schemas = new Map<string, string>();
   #next = 0n;
   #reading: Promise<void> | null = null;
-  #unreachableSinceMs: number | null = null;
   /** Keys met since the topic was last begun. */
   readonly #met = new Set<string>();
   /** The identities known when the topic failed; null: it has not failed since it was last read to its end. */
@@ -69,11 +72,6 @@ export class Control {
 
   constructor(parts: ControlParts) {
     this.#parts = parts;
-  }
-
-  /** Since when the log does not answer, ms since 1970; null while it does. Known within a poll. */
-  get unreachableSinceMs(): number | null {
-    return this.#unreachableSinceMs;
   }
 
   /** The log in use: the highest epoch's. Undefined before anybody has published one. */
@@ -114,16 +112,15 @@ export class Control {
 
   /** Follows the topic until `signal` aborts. An unreachable log is waited for. @throws LogReplaced */
   async run(signal: AbortSignal): Promise<void> {
-    const { topic, log, clock } = this.#parts;
+    const { topic, clock, contact } = this.#parts;
     while (!signal.aborted) {
       try {
         await unlessAborted(signal, this.#doubted === null ? this.#read() : this.#restore(this.#doubted));
-        this.#unreachableSinceMs = null;
       } catch (error) {
         if (error === signal.reason) return;
         if (!(error instanceof LogError || error instanceof OffsetOutOfRange)) throw error;
-        this.#unreachableSinceMs ??= clock.now();
-        log.warn("control topic not read", { topic, error: error.message });
+        contact.failed("control topic", error);
+        contact.tell("control topic not read", { topic, error: error.message });
         await clock.sleep(RETRY_MS, signal);
       }
     }
@@ -169,10 +166,10 @@ export class Control {
   }
 
   async #fetch(): Promise<void> {
-    const { topic, reader } = this.#parts;
+    const { topic, reader, contact } = this.#parts;
     const request = { topic, offsets: new Map([[0, this.#next]]), maxWaitMs: POLL_MS, maxBytes: 1 << 20 };
     try {
-      for (const fetched of await reader.fetch(request)) {
+      for (const fetched of await contact.watch("control topic", SILENT_MS, () => reader.fetch(request))) {
         for (const record of fetched.records) this.#take(record);
         if (fetched.nextOffset > this.#next) this.#next = fetched.nextOffset;
       }

@@ -7,11 +7,11 @@
 import { aborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
 import { encodeEvent } from "#lib/codec.ts";
+import type { Contact } from "#lib/contact.ts";
 import type { LogIdentity } from "#lib/control.ts";
 import type { Position } from "#lib/cursor.ts";
 import type { Event } from "#lib/event.ts";
 import { type BatchProducer, LogError, type PartitionRecords } from "#lib/kafka/ports.ts";
-import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { partitionOf } from "#lib/partition.ts";
 import { type Entry, PartitionQueues } from "#lib/publish-queues.ts";
@@ -25,7 +25,7 @@ export interface PublisherParts {
   /** After so long without an acknowledgement a request is answered; what was sent may still arrive. */
   readonly timeoutMs: number;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly contact: Contact;
   readonly metrics: Metrics;
 }
 
@@ -60,13 +60,6 @@ export class Publisher {
     this.#parts = parts;
   }
 
-  /** Since when sends fail or do not come back, in the monotonic clock's ms; null while the log answers. */
-  get failingSinceMs(): number | null {
-    const { clock, timeoutMs } = this.#parts;
-    const stuck = this.#sendBegunMs !== null && clock.elapsed() - this.#sendBegunMs > timeoutMs;
-    return this.#failingSinceMs ?? (stuck ? this.#sendBegunMs : null);
-  }
-
   /** Publishes until `signal` aborts, then finishes what it has accepted. */
   async run(signal: AbortSignal): Promise<void> {
     await aborted(signal);
@@ -83,11 +76,11 @@ export class Publisher {
    * @throws NotAcknowledged
    */
   publish(events: readonly Event[]): Promise<readonly Position[]> {
-    const { clock, identity, inFlightBytesMax, timeoutMs, metrics } = this.#parts;
-    const failingSince = this.failingSinceMs;
-    // Only while a send is under way or waits to be tried again: with none, this request is the one that finds out.
-    if (failingSince !== null && this.#sendBegunMs !== null && clock.elapsed() - failingSince > timeoutMs)
+    const { clock, identity, inFlightBytesMax, timeoutMs, metrics, contact } = this.#parts;
+    if (this.#isAway()) {
+      contact.refused(events.length);
       return Promise.reject(new NotAcknowledged("log-unreachable", "no", "the log does not answer"));
+    }
     const encoded = events.map((event) => {
       const key = Buffer.from(event.clientId, "utf8");
       return { key, value: encodeEvent(event), partition: partitionOf(key, identity.partitions) };
@@ -114,6 +107,13 @@ export class Publisher {
     return settle.promise;
   }
 
+  /** Only while a send is under way or waits to be tried again: with none, the next request is the one that finds out. */
+  #isAway(): boolean {
+    if (this.#sendBegunMs === null) return false;
+    const { clock, timeoutMs } = this.#parts;
+    return clock.elapsed() - (this.#failingSinceMs ?? this.#sendBegunMs) > timeoutMs;
+  }
+
   #count(bytes: number): void {
     this.#bytes += bytes;
     // Added up, not set: two publishers in one process share the metric.
@@ -137,7 +137,7 @@ export class Publisher {
   }
 
   async #send(): Promise<void> {
-    const { producer, identity, clock, metrics } = this.#parts;
+    const { producer, identity, clock, metrics, contact, timeoutMs } = this.#parts;
     const taken = this.#queues.take((entry) => this.#count(-entry.bytes));
     if (taken.size === 0) return;
     this.#sendBegunMs = clock.elapsed();
@@ -150,7 +150,7 @@ export class Publisher {
     metrics.ingestSendRecords.observe(batches.reduce((sum, { records }) => sum + records.length, 0));
     let again = false;
     try {
-      const bases = await producer.append(identity.topic, batches);
+      const bases = await contact.watch("appends", timeoutMs, () => producer.append(identity.topic, batches));
       this.#acknowledged(taken, bases);
     } catch (error) {
       again = this.#failed(taken, error);
@@ -179,10 +179,10 @@ export class Publisher {
 
   /** @returns whether the same records wait for another attempt */
   #failed(taken: ReadonlyMap<number, readonly Entry[]>, error: unknown): boolean {
-    const { clock, log } = this.#parts;
+    const { clock, contact } = this.#parts;
     this.#failingSinceMs ??= this.#sendBegunMs ?? clock.elapsed();
     const kind = error instanceof LogError ? error.kind : "unknown";
-    log.warn("events not appended", { kind, error: error instanceof Error ? error.message : String(error) });
+    contact.tell("events not appended", { kind, error: error instanceof Error ? error.message : String(error) });
     for (const [partition, entries] of taken) {
       if (kind === "retriable") {
         // Surely not stored: the same records go first next time, in the same order.
@@ -191,7 +191,8 @@ export class Publisher {
       }
       for (const entry of entries) {
         this.#count(-entry.bytes);
-        entry.request.fail(
+        this.#refuse(
+          entry.request,
           kind === "fatal"
             ? new NotAcknowledged("refused", entry.request.begun ? "unknown" : "no", (error as Error).message, {
                 cause: error,
@@ -201,6 +202,11 @@ export class Publisher {
       }
     }
     return kind === "retriable";
+  }
+
+  #refuse(request: Request, why: NotAcknowledged): void {
+    if (!request.settled) this.#parts.contact.refused(request.positions.length);
+    request.fail(why);
   }
 
   #sweepLater(): void {
@@ -221,11 +227,14 @@ export class Publisher {
       if (request.settled) continue;
       if (request.deadlineMs > now) break;
       const stored = request.handed ? "unknown" : "no";
-      request.fail(new NotAcknowledged("log-unreachable", stored, "the log did not acknowledge in time"));
+      this.#refuse(request, new NotAcknowledged("log-unreachable", stored, "the log did not acknowledge in time"));
     }
     if (first > 0) this.#requests = this.#requests.slice(first);
     // Nobody waits any more: whether the log answers again, the next request or the control topic will tell.
-    if (this.#requests.length === 0 && this.#sendBegunMs === null) this.#failingSinceMs = null;
+    if (this.#requests.length === 0 && this.#sendBegunMs === null) {
+      this.#failingSinceMs = null;
+      this.#parts.contact.answered("appends");
+    }
     this.#queues.dropSettled((entry) => this.#count(-entry.bytes));
     if (this.#drained !== null && this.#requests.every((request) => request.settled)) this.#drained();
   }

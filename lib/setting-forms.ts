@@ -42,3 +42,10 @@ export function withoutSecrets(value: string): string {
   for (const name of url.searchParams.keys()) if (/pass|secret|key/i.test(name)) url.searchParams.set(name, "***");
   return url.href;
 }
+
+/** @returns where a database is, for messages: its servers and its name, without user and password */
+export function databaseAddress(setting: string): string {
+  const url = URL.parse(setting);
+  const host = url?.host || url?.searchParams.get("host");
+  return host ? `${host}${url?.pathname ?? ""}` : "PostgreSQL";
+}

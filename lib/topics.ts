@@ -2,6 +2,7 @@
 
 import type { Clock } from "#lib/clock.ts";
 import { WRITER_FINGERPRINT, WRITER_SCHEMA } from "#lib/codec.ts";
+import type { Contact } from "#lib/contact.ts";
 import { Control, type LogIdentity } from "#lib/control.ts";
 import { ControlWriter } from "#lib/control-writer.ts";
 import type { BatchProducer, LogAdmin, PartitionReader, TopicFacts } from "#lib/kafka/ports.ts";
@@ -21,6 +22,7 @@ export interface OpenLog {
   readonly producer: BatchProducer;
   readonly log: Log;
   readonly clock: Clock;
+  readonly contact: Contact;
 }
 
 /** An open log: its identity, and the control topic read to its end. */
@@ -45,12 +47,12 @@ export class TopicUnfit extends Error {
  * @throws TopicUnfit when what is there would break a promise; LogError when the log does not answer
  */
 export async function openLog(given: OpenLog): Promise<OpenedLog> {
-  const { topic, controlTopic, admin, reader, log, clock } = given;
+  const { topic, controlTopic, admin, reader, log, clock, contact } = given;
   const wantedControl = { topic: controlTopic, partitions: 1, config: CONTROL_TOPIC_CONFIG };
   const ensure = async (): Promise<void> => requireControl(controlTopic, await admin.ensureTopic(wantedControl));
   await ensure();
   const controlWriter = new ControlWriter(controlTopic, given.producer);
-  const control = new Control({ topic: controlTopic, reader, ensure, writer: controlWriter, log, clock });
+  const control = new Control({ topic: controlTopic, reader, ensure, writer: controlWriter, log, clock, contact });
   await control.refresh();
   const current = control.identity();
   const wanted = current?.topic ?? topic;

@@ -1,7 +1,6 @@
 /** The role: connects to the log, publishes what the routes hand over, tells whether it can. It has no database connection. */
 import type { Settings } from "#lib/config.ts";
 import { connectLog, type Surroundings } from "#lib/connect.ts";
-import type { Control } from "#lib/control.ts";
 import type { Position } from "#lib/cursor.ts";
 import type { Event } from "#lib/event.ts";
 import type { Metrics } from "#lib/metrics.ts";
@@ -22,7 +21,6 @@ export class Ingest implements Task {
   readonly #surroundings: Surroundings & { readonly metrics: Metrics };
   readonly #begunMs: number;
   #publisher: Publisher | null = null;
-  #control: Control | null = null;
   #guard: RetentionGuard | null = null;
   #waiting = "it is connecting";
 
@@ -48,15 +46,13 @@ export class Ingest implements Task {
   }
 
   #missing(): readonly Reason[] {
-    const { clock } = this.#surroundings;
-    if (this.#publisher === null) return reasons(`log: ${this.#waiting}`, this.#begunMs);
-    const failing = this.#publisher.failingSinceMs;
-    if (failing !== null) return reasons("log: appends fail", clock.now() - (clock.elapsed() - failing));
-    return reasons("log: no answer", this.#control?.unreachableSinceMs ?? null);
+    const { contact } = this.#surroundings;
+    if (this.#publisher === null) return reasons(`log: ${contact.brokers}: ${this.#waiting}`, this.#begunMs);
+    return contact.reasons("appends", "control topic");
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { log, clock, metrics } = this.#surroundings;
+    const { log, clock, metrics, contact } = this.#surroundings;
     const connected = await connectLog("ingest", this.#settings, this.#surroundings, signal, (why) => {
       this.#waiting = why;
     });
@@ -70,7 +66,7 @@ export class Ingest implements Task {
           inFlightBytesMax: this.#settings.SPILLWAY_IN_FLIGHT_BYTES,
           timeoutMs: this.#settings.SPILLWAY_APPEND_TIMEOUT_MS,
           clock,
-          log,
+          contact,
           metrics,
         });
         const guard = new RetentionGuard({
@@ -78,9 +74,9 @@ export class Ingest implements Task {
           bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
           clock,
           log,
+          contact,
           metrics,
         });
-        this.#control = connected.control;
         this.#publisher = publisher;
         this.#guard = guard;
         await runAll([connected.control, guard, publisher], signal, log);

@@ -1,6 +1,7 @@
 /** Ingest by itself: HTTP in, acknowledged records out. */
 import { systemClock as clock } from "#lib/clock.ts";
 import { printable, readKeys, readSettings } from "#lib/config.ts";
+import { Contact } from "#lib/contact.ts";
 import { createServer, listenTask } from "#lib/http.ts";
 import { createMetrics } from "#lib/metrics.ts";
 import { main, runAll } from "#lib/run.ts";
@@ -12,7 +13,8 @@ await main("ingest", async (signal, log) => {
   const settings = readSettings(ingestSettings);
   log.info("settings read", printable(settings));
   const metrics = createMetrics("ingest");
-  const ingest = new Ingest(settings, { log, clock, metrics });
+  const contact = new Contact({ brokers: settings.KAFKA_BROKERS, log, clock });
+  const ingest = new Ingest(settings, { log, clock, contact, metrics });
   const server = await createServer({
     log,
     metrics,

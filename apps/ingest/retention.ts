@@ -4,6 +4,7 @@
  */
 import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
+import type { Contact } from "#lib/contact.ts";
 import { LogError } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
@@ -20,6 +21,7 @@ export interface GuardParts {
   readonly bytesMax: number;
   readonly clock: Clock;
   readonly log: Log;
+  readonly contact: Pick<Contact, "tell">;
   readonly metrics: Metrics;
 }
 
@@ -89,7 +91,7 @@ export class RetentionGuard implements Task {
 
   /** @returns whether the log answered */
   async #look(): Promise<boolean> {
-    const { gauge, clock, log } = this.#parts;
+    const { gauge, clock, contact } = this.#parts;
     const before = this.#takenEvents;
     try {
       const fill = await gauge.look();
@@ -101,7 +103,7 @@ export class RetentionGuard implements Task {
       return true;
     } catch (error) {
       if (!(error instanceof LogError)) throw error;
-      log.warn("log not measured", { error: error.message });
+      contact.tell("log not measured", { error: error.message });
       return false;
     }
   }

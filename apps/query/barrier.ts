@@ -4,12 +4,18 @@
  * reader has seen. At most one round is in flight; everybody who comes meanwhile shares the next.
  */
 import type { Clock } from "#lib/clock.ts";
+import type { Contact } from "#lib/contact.ts";
 import { LogError } from "#lib/kafka/ports.ts";
 
 /** One ListOffsets round: high watermarks by partition. @throws LogError */
 export type AskHighWatermarks = () => Promise<ReadonlyMap<number, bigint>>;
 
 type Marks = ReadonlyMap<number, bigint>;
+
+/** Nobody may be reading: whether a read would be answered is found out so often all the same. */
+const PROBE_MS = 1_000;
+/** A round without an answer for so long tells that the log is away. */
+const LOST_MS = 3_000;
 
 /** What one round gave: marks, or the error. */
 type Outcome = { readonly marks: Marks } | { readonly error: unknown };
@@ -39,14 +45,26 @@ export class NoMark extends LogError {
 }
 
 export class Barrier {
+  readonly name = "read barrier";
   readonly #ask: AskHighWatermarks;
   readonly #clock: Clock;
+  readonly #contact: Contact;
   #waiting = new Set<(outcome: Outcome) => void>();
   #inFlight = false;
 
-  constructor(ask: AskHighWatermarks, clock: Clock) {
+  constructor(ask: AskHighWatermarks, clock: Clock, contact: Contact) {
     this.#ask = ask;
     this.#clock = clock;
+    this.#contact = contact;
+  }
+
+  /** Asks now and then until `signal` aborts, so that readiness need not wait for a read to be refused. */
+  async run(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await this.#clock.sleep(PROBE_MS, signal);
+      if (signal.aborted) return;
+      this.#begin();
+    }
   }
 
   /**
@@ -62,9 +80,16 @@ export class Barrier {
       if (mark !== undefined) return mark;
       const leftMs = untilMs - this.#clock.elapsed();
       const cause = "error" in outcome ? outcome.error : new Error(`partition ${partition} was not in the answer`);
-      if (leftMs <= RETRY_MS || !isRetriable(cause)) throw new NoMark(cause, this.#clock.elapsed() - begunMs);
+      if (leftMs <= RETRY_MS || !isRetriable(cause)) throw this.#noMark(cause, this.#clock.elapsed() - begunMs);
       await this.#clock.sleep(RETRY_MS);
     }
+  }
+
+  /** A read that is refused for the log's silence is evidence of it. */
+  #noMark(cause: unknown, waitedMs: number): NoMark {
+    const refusal = new NoMark(cause, waitedMs);
+    if (refusal.code === "log-unreachable") this.#contact.failed("read barrier", cause);
+    return refusal;
   }
 
   /** The outcome of the next round to start, or of waiting too long for it. */
@@ -83,7 +108,11 @@ export class Barrier {
   }
 
   #start(): void {
-    if (this.#inFlight || this.#waiting.size === 0) return;
+    if (this.#waiting.size > 0) this.#begin();
+  }
+
+  #begin(): void {
+    if (this.#inFlight) return;
     const joined = this.#waiting;
     this.#waiting = new Set();
     this.#inFlight = true;
@@ -93,7 +122,7 @@ export class Barrier {
   async #run(joined: Set<(outcome: Outcome) => void>): Promise<void> {
     let outcome: Outcome;
     try {
-      outcome = { marks: await this.#ask() };
+      outcome = { marks: await this.#contact.watch("read barrier", LOST_MS, this.#ask) };
     } catch (error) {
       outcome = { error };
     }

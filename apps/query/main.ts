@@ -1,6 +1,7 @@
 /** Query by itself: rows and tail in, pages and live frames out. */
 import { systemClock as clock } from "#lib/clock.ts";
 import { printable, readKeys, readSettings } from "#lib/config.ts";
+import { Contact } from "#lib/contact.ts";
 import { createServer, listenTask } from "#lib/http.ts";
 import { createMetrics } from "#lib/metrics.ts";
 import { main, runAll } from "#lib/run.ts";
@@ -12,7 +13,8 @@ await main("query", async (signal, log) => {
   const settings = readSettings(querySettings);
   log.info("settings read", printable(settings));
   const metrics = createMetrics("query");
-  const query = new Query(settings, { log, clock, metrics });
+  const contact = new Contact({ brokers: settings.KAFKA_BROKERS, log, clock });
+  const query = new Query(settings, { log, clock, contact, metrics });
   const server = await createServer({
     log,
     metrics,

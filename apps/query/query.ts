@@ -8,6 +8,7 @@ import { type Readiness, reasons } from "#lib/operator.ts";
 import { partitionOf } from "#lib/partition.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { runAll, type Task } from "#lib/run.ts";
+import { databaseAddress } from "#lib/setting-forms.ts";
 import { Barrier } from "./barrier.ts";
 import { Checkpoints, firstCheckpoints } from "./checkpoints.ts";
 import type { querySettings } from "./config.ts";
@@ -18,6 +19,7 @@ import { ClientOrder, type Epochs, type Place } from "./places.ts";
 import { type Page, type PageQuery, Reader } from "./read.ts";
 import { SameLog } from "./same-log.ts";
 import { startOffsets } from "./start-offsets.ts";
+import { type PartitionLag, partitionLags, readinessOf } from "./status.ts";
 import { Store } from "./store.ts";
 import { type LiveParts, type Outlet, Subscription } from "./subscription.ts";
 import { Tail } from "./tail.ts";
@@ -38,20 +40,12 @@ interface Running {
   readonly live: LiveParts;
 }
 
-/** How far one partition is saved. */
-export interface PartitionLag {
-  readonly partition: number;
-  readonly highWatermark: number;
-  /** First offset that is not saved, as far as this node knows; null: nothing is. */
-  readonly nextOffset: number | null;
-  readonly lagRecords: number;
-}
-
 export class Query implements Task {
   readonly name = "query";
   readonly #settings: QuerySettings;
   readonly #surroundings: Surroundings & { readonly metrics: Metrics };
   readonly #store: Store;
+  readonly #database: string;
   #running: Running | null = null;
   readonly #begunMs: number;
   #waiting = "it is connecting";
@@ -62,6 +56,7 @@ export class Query implements Task {
     this.#surroundings = surroundings;
     this.#begunMs = surroundings.clock.now();
     const { DATABASE_URL: url, SPILLWAY_QUERY_CONNECTIONS_MAX: connectionsMax } = settings;
+    this.#database = databaseAddress(url);
     this.#store = new Store({ url, connectionsMax, log: surroundings.log, clock: surroundings.clock });
   }
 
@@ -123,34 +118,14 @@ export class Query implements Task {
 
   /** Per partition, as far as this node knows. */
   lag(): PartitionLag[] {
-    const { epochs, tail, checkpoints } = this.#ensure();
-    return Array.from({ length: epochs.partitions.get(epochs.epoch) ?? 0 }, (_, partition) => {
-      const saved = checkpoints.known(partition);
-      const end = tail.end(partition);
-      const from = saved ?? tail.logStart(partition);
-      return {
-        partition,
-        highWatermark: Number(end),
-        nextOffset: saved === null ? null : Number(saved),
-        lagRecords: Number(end > from ? end - from : 0n),
-      };
-    });
+    return partitionLags(this.#ensure());
   }
 
-  /** Without the database the node is degraded, not unready: unsaved and live views need none. */
   ready(): Readiness {
-    if (this.#running === null)
-      return { ready: false, missing: reasons(`log: ${this.#waiting}`, this.#begunMs), degraded: [] };
-    const { tail, tailReader, checkpoints } = this.#running;
-    const { readRecords, ofRecords, fullSinceMs, behindSinceMs } = tail.status();
-    const read = `${readRecords} of ${ofRecords}`;
-    const missing = [
-      ...tailReader.missing,
-      ...reasons(`tail full: ${read} unsaved records fill SPILLWAY_TAIL_BYTES`, fullSinceMs),
-      ...reasons(`tail behind: ${read} records read`, fullSinceMs === null ? behindSinceMs : null),
-    ];
-    const degraded = reasons("store: the database does not answer; saved events are 503", checkpoints.awaySinceMs);
-    return { ready: missing.length === 0, missing, degraded };
+    const { contact } = this.#surroundings;
+    if (this.#running !== null) return readinessOf(this.#running, contact, this.#database);
+    const missing = reasons(`log: ${contact.brokers}: ${this.#waiting}`, this.#begunMs);
+    return { ready: false, missing, degraded: [] };
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -169,7 +144,7 @@ export class Query implements Task {
   }
 
   async #follow(connected: ConnectedLog, signal: AbortSignal): Promise<void> {
-    const { log, clock, metrics } = this.#surroundings;
+    const { log, clock, metrics, contact } = this.#surroundings;
     const { identity, control, kafka } = connected;
     const reader = await kafka.partitionReader();
     try {
@@ -183,13 +158,13 @@ export class Query implements Task {
       const { epoch, partitions } = identity;
       const checkpoints = new Checkpoints({ epoch, rows: lookUps, tail, log, clock, known, prepare });
       const refresh = (): Promise<boolean> => checkpoints.refresh();
-      const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, sameLog, log, clock });
+      const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, sameLog, clock, contact });
       const ask = async (): Promise<ReadonlyMap<number, bigint>> => {
         const marks = await reader.highWatermarks(identity.topic, tail.partitions);
         tailReader.requireProved();
         return marks;
       };
-      const barrier = new Barrier(ask, clock);
+      const barrier = new Barrier(ask, clock, contact);
       const verdicts = new Verdicts({
         epoch,
         partitionOf: (clientId) => partitionOf(Buffer.from(clientId), partitions),
@@ -206,8 +181,9 @@ export class Query implements Task {
       const deadLetters = new DeadLetters({ rows: this.#store.deadLetters, decoder, republisher, log, metrics });
       const epochs = { epoch, partitions: new Map(control.identities().map((one) => [one.epoch, one.partitions])) };
       this.#running = { epochs, control, tail, tailReader, checkpoints, followers, deadLetters, live };
-      await runAll([control, tailReader, checkpoints], signal, log);
+      await runAll([control, tailReader, barrier, checkpoints], signal, log);
     } finally {
+      contact.end();
       await reader.close();
     }
   }

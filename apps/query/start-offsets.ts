@@ -13,7 +13,7 @@ const RETRY_MS = 500;
 export async function startOffsets(
   { admin, identity }: Pick<ConnectedLog, "admin" | "identity">,
   known: ReadonlyMap<number, bigint>,
-  { log, clock }: Surroundings,
+  { log, clock }: Pick<Surroundings, "log" | "clock">,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<number, TailStart>> {
   for (;;) {

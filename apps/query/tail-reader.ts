@@ -1,12 +1,12 @@
 /** Reads the log's every partition to its end, and goes on reading: the only writer of the tail. */
 import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
+import type { Contact } from "#lib/contact.ts";
 import type { LogIdentity } from "#lib/control.ts";
 import { encodeCursor } from "#lib/cursor.ts";
 import type { RecordDecoder } from "#lib/decode.ts";
 import { eventJson } from "#lib/event.ts";
 import { type FetchedRecords, LogError, OffsetOutOfRange, type PartitionReader } from "#lib/kafka/ports.ts";
-import type { Log } from "#lib/log.ts";
 import { type Reason, reasons } from "#lib/operator.ts";
 import type { NewTailEvent } from "./partition-tail.ts";
 import type { SameLog } from "./same-log.ts";
@@ -20,8 +20,8 @@ export interface TailReaderParts {
   /** Asks the database for the checkpoints and lets the tail know them; true when it answered. */
   refresh(): Promise<boolean>;
   readonly sameLog: Pick<SameLog, "met" | "proveRead">;
-  readonly log: Log;
   readonly clock: Clock;
+  readonly contact: Contact;
 }
 
 /** One long poll; also how late a restarted partition begins to be read again. */
@@ -38,12 +38,13 @@ const BACKOFF_MS_MAX = 5_000;
  * unseen: it is proved to be the one that was read before anything more is taken from it.
  */
 const UNSEEN_MS_MAX = 5_000;
-const SILENT = "log: it does not answer";
+/** A fetch without an answer for so long, of which it may wait for news itself, tells that the log is away. */
+const SILENT_MS = POLL_MS + 3_000;
 
 export class TailReader {
   readonly name = "unsaved tail";
   readonly #parts: TailReaderParts;
-  #missing = SILENT;
+  #missing = "log: nothing was read yet";
   #missingSinceMs: number | null;
   #backoffMs = BACKOFF_MS_MIN;
   /** When the log last answered, on the clock's `elapsed`; null: it failed since. */
@@ -55,7 +56,7 @@ export class TailReader {
     this.#answeredMs = parts.clock.elapsed();
   }
 
-  /** Why the log is not read; none while it is. */
+  /** Why the log is not read, though it answers; none while it is. */
   get missing(): readonly Reason[] {
     return reasons(this.#missing, this.#missingSinceMs);
   }
@@ -79,18 +80,20 @@ export class TailReader {
   }
 
   async #round(signal: AbortSignal): Promise<void> {
-    const { tail, log, identity } = this.#parts;
+    const { tail, contact } = this.#parts;
     try {
       if (this.#unseen()) await unlessAborted(signal, this.#prove());
       await this.#fetch(signal);
-      if (this.#missingSinceMs !== null) log.info("log reached", { topic: identity.topic });
       this.#missingSinceMs = null;
       this.#backoffMs = BACKOFF_MS_MIN;
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof OffsetOutOfRange) await this.#outOfRange(error, signal);
       else if (!(error instanceof LogError) || error.kind === "fatal") throw error;
-      else await this.#backOff(SILENT, error.message, signal);
+      else {
+        contact.failed("unsaved tail", error);
+        await this.#backOff(error.message, signal);
+      }
     }
     tail.measure();
   }
@@ -110,22 +113,21 @@ export class TailReader {
     return new Map(tail.partitions.map((partition) => [partition, tail.partition(partition).next]));
   }
 
-  async #backOff(missing: string, error: string, signal: AbortSignal): Promise<void> {
+  async #backOff(error: string, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
-    const { clock, log, identity } = this.#parts;
+    const { clock, contact, identity } = this.#parts;
     const backoffMs = this.#backoffMs;
-    this.#missing = missing;
-    this.#missingSinceMs ??= clock.now();
     this.#backoffMs = Math.min(BACKOFF_MS_MAX, backoffMs * 2);
-    log.warn("log not read", { topic: identity.topic, error, backoffMs });
+    contact.tell("log not read", { topic: identity.topic, error, backoffMs });
     await clock.sleep(backoffMs * (0.5 + clock.random() / 2), signal);
   }
 
   async #fetch(signal: AbortSignal): Promise<void> {
-    const { reader, identity, clock } = this.#parts;
+    const { reader, identity, clock, contact } = this.#parts;
     const offsets = this.#next();
     const request = { topic: identity.topic, offsets, maxWaitMs: POLL_MS, maxBytes: FETCH_BYTES };
-    const answer = await unlessAborted(signal, reader.fetch(request)).catch((error: unknown) => {
+    const fetching = (): ReturnType<typeof reader.fetch> => unlessAborted(signal, reader.fetch(request));
+    const answer = await contact.watch("unsaved tail", SILENT_MS, fetching).catch((error: unknown) => {
       this.#answeredMs = null;
       throw error;
     });
@@ -168,7 +170,7 @@ export class TailReader {
 
   /** Below the log's start is right where all that is missing has been saved. Otherwise events are lost: stop, and say so. */
   async #outOfRange(error: OffsetOutOfRange, signal: AbortSignal): Promise<void> {
-    const { tail, refresh } = this.#parts;
+    const { tail, refresh, clock } = this.#parts;
     const { topic, wanted, range } = error;
     const partition = tail.partition(error.partition);
     if (wanted !== partition.next) return;
@@ -178,6 +180,8 @@ export class TailReader {
     if (partition.next >= range.low) return;
     if (answered) throw error;
     const unknown = `${topic}/${error.partition} begins at offset ${range.low}, and without the database nobody knows whether what lay from ${wanted} on was saved`;
-    await this.#backOff(`log: ${unknown}`, unknown, signal);
+    this.#missing = `log: ${unknown}`;
+    this.#missingSinceMs ??= clock.now();
+    await this.#backOff(unknown, signal);
   }
 }

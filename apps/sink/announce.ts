@@ -1,8 +1,8 @@
 /** Tells the others how far saving has come: the control topic, and the broker's copy for lag tools. Rate limited. */
 import type { Clock } from "#lib/clock.ts";
+import type { Contact } from "#lib/contact.ts";
 import type { ControlWriter } from "#lib/control-writer.ts";
 import { type GroupReader, LogError } from "#lib/kafka/ports.ts";
-import type { Log } from "#lib/log.ts";
 
 /** An old value only overestimates the backlog, so a few a second are enough. */
 const EVERY_MS = 500;
@@ -14,20 +14,20 @@ export class Announcer {
   readonly #control: ControlWriter;
   readonly #reader: Pick<GroupReader, "commitHint">;
   readonly #clock: Clock;
-  readonly #log: Log;
+  readonly #contact: Contact;
 
   constructor(parts: {
     epoch: number;
     control: ControlWriter;
     reader: Pick<GroupReader, "commitHint">;
     clock: Clock;
-    log: Log;
+    contact: Contact;
   }) {
     this.#epoch = parts.epoch;
     this.#control = parts.control;
     this.#reader = parts.reader;
     this.#clock = parts.clock;
-    this.#log = parts.log;
+    this.#contact = parts.contact;
   }
 
   /** Takes over checkpoints to be told; only the last one of a partition is. */
@@ -51,7 +51,7 @@ export class Announcer {
       await this.#reader.commitHint(told);
     } catch (error) {
       if (!(error instanceof LogError)) throw error;
-      this.#log.warn("checkpoints not announced", { error: error.message });
+      this.#contact.tell("checkpoints not announced", { error: error.message });
       for (const [partition, nextOffset] of told)
         if (!this.#changed.has(partition)) this.#changed.set(partition, nextOffset);
     }

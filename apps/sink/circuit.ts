@@ -17,6 +17,7 @@ const WAITS: Readonly<Record<ErrorClass, readonly [number, number]>> = {
   lock: [100, 500],
   overload: [1_000, 30_000],
   down: [100, 10_000],
+  silent: [1_000, 10_000],
   space: [1_000, 30_000],
   bug: [5_000, 30_000],
 };
@@ -70,7 +71,7 @@ export class Circuit {
     attempted: number,
     clock: Pick<Clock, "now" | "elapsed" | "random">,
   ): number {
-    if (errorClass === "down") this.#recordsMax = PROBE_RECORDS;
+    if (errorClass === "down" || errorClass === "silent") this.#recordsMax = PROBE_RECORDS;
     if (errorClass === "overload" && attempted > 0) this.#recordsMax = Math.max(1, attempted >> 1);
     const { sinceMs = clock.now(), begunMs = clock.elapsed(), attempts: before = 0 } = this.#outage ?? {};
     const attempts = before + 1;

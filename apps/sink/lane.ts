@@ -43,8 +43,6 @@ export class Lane {
   /** First offset not yet fetched; above the last record's by more than one where the log has gaps. */
   #fetchedTo = 0n;
   #life = 0;
-  /** As the last fetch showed it. */
-  highWatermark = 0n;
 
   constructor(partition: number) {
     this.partition = partition;
@@ -109,7 +107,6 @@ export class Lane {
       this.#bytes += recordBytes(record);
     }
     this.#fetchedTo = fetched.nextOffset;
-    this.highWatermark = fetched.highWatermark;
     return true;
   }
 

@@ -2,6 +2,7 @@
 import { setFlagsFromString } from "node:v8";
 import { systemClock as clock } from "#lib/clock.ts";
 import { printable, readKeys, readSettings } from "#lib/config.ts";
+import { Contact } from "#lib/contact.ts";
 import { createServer, listenTask } from "#lib/http.ts";
 import { createMetrics } from "#lib/metrics.ts";
 import { main, runAll } from "#lib/run.ts";
@@ -20,7 +21,8 @@ await main("sink", async (signal, log) => {
   const settings = readSettings(sinkSettings);
   log.info("settings read", printable(settings));
   const metrics = createMetrics("sink");
-  const sink = new Sink(settings, { log, clock, metrics });
+  const contact = new Contact({ brokers: settings.KAFKA_BROKERS, log, clock });
+  const sink = new Sink(settings, { log, clock, contact, metrics });
   const server = await createServer({
     log,
     metrics,

@@ -2,7 +2,6 @@
 import type { Settings } from "#lib/config.ts";
 import { topicNames } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
-import type { Control } from "#lib/control.ts";
 import { RecordDecoder } from "#lib/decode.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
@@ -12,11 +11,13 @@ import { Pool } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import { LogGauge } from "#lib/retention.ts";
 import { runAll, type Task } from "#lib/run.ts";
+import { databaseAddress } from "#lib/setting-forms.ts";
 import { Announcer } from "./announce.ts";
 import { assignments } from "./assign.ts";
 import { Circuit } from "./circuit.ts";
 import type { sinkSettings } from "./config.ts";
 import { AdaptiveController } from "./controller.ts";
+import { Lag } from "./lag.ts";
 import { Lanes } from "./lanes.ts";
 import { Keeper } from "./memory.ts";
 import { Pace } from "./pace.ts";
@@ -34,7 +35,7 @@ export class Sink implements Task {
   readonly #settings: Settings<typeof sinkSettings>;
   readonly #surroundings: Surroundings & { readonly metrics: Metrics };
   readonly #circuit = new Circuit();
-  #control: Control | null = null;
+  #writer: Writer | null = null;
   /** What must be there before the work begins; null: it has begun. */
   #waiting: Reason | null;
   #unassignedSinceMs: () => number | null = () => null;
@@ -43,25 +44,38 @@ export class Sink implements Task {
   constructor(settings: Settings<typeof sinkSettings>, surroundings: Surroundings & { readonly metrics: Metrics }) {
     this.#settings = settings;
     this.#surroundings = surroundings;
-    this.#waiting = { what: "log: it is connecting", sinceMs: surroundings.clock.now() };
+    this.#waiting = {
+      what: `log: ${surroundings.contact.brokers}: it is connecting`,
+      sinceMs: surroundings.clock.now(),
+    };
   }
 
   ready(): Readiness {
-    const { outage } = this.#circuit;
+    const { contact } = this.#surroundings;
     const kept = `a sink that was killed keeps its partitions for ${this.#settings.SPILLWAY_SESSION_TIMEOUT_MS} ms`;
     const missing = [
-      ...reasons(`store: ${outage?.errorClass}: ${outage?.error}`, outage?.sinceMs ?? null),
-      ...reasons("log: no answer", this.#control?.unreachableSinceMs ?? null),
+      ...this.#storeReasons(),
+      ...contact.reasons("control topic"),
       ...(this.#waiting ? [this.#waiting] : reasons(`group: no assignment; ${kept}`, this.#unassignedSinceMs())),
     ];
     return { ready: missing.length === 0, missing, degraded: this.#trimmer?.reasons ?? [] };
   }
 
+  /** One, from the first question without an answer on. */
+  #storeReasons(): readonly Reason[] {
+    const { outage } = this.#circuit;
+    const silentSinceMs = this.#writer?.unansweredSinceMs ?? null;
+    const since = [outage?.sinceMs, silentSinceMs].filter((ms) => typeof ms === "number");
+    const why = outage === null ? "no answer" : `${outage.errorClass}: ${outage.error}`;
+    const what = `store: ${databaseAddress(this.#settings.DATABASE_URL)}: ${why}`;
+    return reasons(what, since.length > 0 ? Math.min(...since) : null);
+  }
+
   async run(signal: AbortSignal): Promise<void> {
-    const { log, clock } = this.#surroundings;
+    const { log, clock, contact } = this.#surroundings;
     const sinceMs = clock.now();
     const connected = await connectLog("sink", this.#settings, this.#surroundings, signal, (why) => {
-      this.#waiting = { what: `log: ${why}`, sinceMs };
+      this.#waiting = { what: `log: ${contact.brokers}: ${why}`, sinceMs };
     });
     try {
       const pool = new Pool({
@@ -75,7 +89,6 @@ export class Sink implements Task {
       const cancel = whenAborted(signal, () => clock.after(STOP_MS_MAX, () => pool.abandon()));
       try {
         await this.#openStore(pool, connected, signal);
-        this.#control = connected.control;
         if (!signal.aborted) await this.#work(pool, connected, signal);
       } finally {
         await pool.close();
@@ -109,15 +122,20 @@ export class Sink implements Task {
   }
 
   async #work(pool: Pool, connected: ConnectedLog, signal: AbortSignal): Promise<void> {
-    const { log, clock, metrics } = this.#surroundings;
+    const { log, clock, metrics, contact } = this.#surroundings;
     const { identity, control, controlWriter, kafka } = connected;
     const reader = kafka.groupReader({
       topic: identity.topic,
       groupId: topicNames(this.#settings).group,
       sessionTimeoutMs: this.#settings.SPILLWAY_SESSION_TIMEOUT_MS,
     });
-    const announcer = new Announcer({ epoch: identity.epoch, control: controlWriter, reader, clock, log });
+    const announcer = new Announcer({ epoch: identity.epoch, control: controlWriter, reader, clock, contact });
     const lanes = new Lanes(reader, clock, log, this.#settings.SPILLWAY_SINK_WAITING_BYTES);
+    const lag = new Lag({ topic: identity.topic, reader: connected.reader, lanes, clock, metrics });
+    const moved = (nextOffsets: ReadonlyMap<number, bigint>): void => {
+      announcer.offer(nextOffsets);
+      lag.moved(nextOffsets);
+    };
     const handlers = assignments({
       identity,
       pool,
@@ -126,7 +144,7 @@ export class Sink implements Task {
       lanes,
       clock,
       log,
-      started: (starts) => announcer.offer(starts),
+      started: moved,
     });
     this.#unassignedSinceMs = () => handlers.unassignedSinceMs();
     const controller = new AdaptiveController();
@@ -142,9 +160,11 @@ export class Sink implements Task {
       circuit: this.#circuit,
       clock,
       log,
+      contact,
       metrics,
-      saved: (nextOffsets) => announcer.offer(nextOffsets),
+      saved: moved,
     });
+    this.#writer = writer;
     const group: Task = { name: "group reader", run: (stop) => reader.run(handlers, stop) };
     this.#trimmer = new Trimmer({
       identity,
@@ -158,6 +178,7 @@ export class Sink implements Task {
       bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
       clock,
       log,
+      contact,
       metrics,
     });
     const keeper = new Keeper({ pool, controller, storeIsAway, clock, log });

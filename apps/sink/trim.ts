@@ -4,6 +4,7 @@
  */
 import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
+import type { Contact } from "#lib/contact.ts";
 import { isBroken } from "#lib/continuity.ts";
 import type { LogIdentity } from "#lib/control.ts";
 import { type LogAdmin, LogError, OffsetOutOfRange } from "#lib/kafka/ports.ts";
@@ -34,6 +35,7 @@ export interface TrimmerParts {
   readonly bytesMax: number;
   readonly clock: Clock;
   readonly log: Log;
+  readonly contact: Pick<Contact, "tell">;
   readonly metrics: Metrics;
 }
 
@@ -56,6 +58,8 @@ export class Trimmer implements Task {
 
   constructor(parts: TrimmerParts) {
     this.#parts = parts;
+    // Before the log was looked at for the first time a zero would tell of a log that is full.
+    parts.metrics.sinkMarginMs.set(parts.marginMs);
     this.#age = new Alarm("unsaved events near the topic's time limit", "unsaved events are young again", parts);
     this.#full = new Alarm("log fills up", "log has room again", parts);
     this.#shrunk = new Alarm("margin of saved records shrinks", "margin of saved records is whole again", parts);
@@ -76,13 +80,13 @@ export class Trimmer implements Task {
   }
 
   async #round(): Promise<void> {
-    const { gauge, log, bytesMax, marginMs: wantedMs, clock, metrics } = this.#parts;
+    const { gauge, contact, bytesMax, marginMs: wantedMs, clock, metrics } = this.#parts;
     let fill: LogFill;
     try {
       fill = await gauge.look();
     } catch (error) {
       if (!(error instanceof LogError)) throw error;
-      log.warn("log not measured", { error: error.message });
+      contact.tell("log not measured", { error: error.message });
       return;
     }
     const marginMs = shrunkMarginMs(fill.retainedBytes, bytesMax, wantedMs);

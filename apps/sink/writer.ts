@@ -3,6 +3,7 @@
  * up on the store: what failed is tried again, by class of error, until it is saved or somebody else has saved it.
  */
 import type { Clock } from "#lib/clock.ts";
+import type { Contact } from "#lib/contact.ts";
 import { isBroken } from "#lib/continuity.ts";
 import type { RecordDecoder } from "#lib/decode.ts";
 import { LogError } from "#lib/kafka/ports.ts";
@@ -10,7 +11,7 @@ import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
-import { classify } from "#lib/postgres/sqlstate.ts";
+import { classify, type ErrorClass } from "#lib/postgres/sqlstate.ts";
 import { type Batch, prepare, type Slice, split } from "./batch.ts";
 import { StoreRefusesAll } from "./bisect.ts";
 import { endFrozenOwners } from "./checkpoint.ts";
@@ -33,8 +34,9 @@ export interface WriterParts {
   readonly circuit: Circuit;
   readonly clock: Clock;
   readonly log: Log;
+  readonly contact: Pick<Contact, "tell">;
   readonly metrics: Metrics;
-  /** Called after each commit with the partitions that moved and where to. */
+  /** Called after each commit, and where they were found elsewhere, with the checkpoints that moved. */
   readonly saved: (nextOffsets: ReadonlyMap<number, bigint>) => void;
 }
 
@@ -45,14 +47,24 @@ const LOOK_EVERY_MS = 15_000;
 /** A store that stays locked for so long is held by an owner that is frozen. */
 const FROZEN_MS = 10_000;
 const LOG_RETRY_MS = 500;
+/** A transaction takes 150 ms by design, and waits a second for locks: without an answer for so long, the database is silent. */
+const SILENT_MS = 5_000;
 
 export class Writer {
   readonly name = "writer";
   readonly #parts: WriterParts;
   #lookedAt = Number.NEGATIVE_INFINITY;
+  /** When the first question since the last answer was asked, by both clocks; null: there was an answer since. */
+  #asked: { readonly atMs: number; readonly elapsedMs: number } | null = null;
 
   constructor(parts: WriterParts) {
     this.#parts = parts;
+  }
+
+  /** Since when, ms since 1970, the database has answered nothing that it was asked; null: it has, or there is still time. */
+  get unansweredSinceMs(): number | null {
+    const asked = this.#asked;
+    return asked !== null && this.#parts.clock.elapsed() - asked.elapsedMs >= SILENT_MS ? asked.atMs : null;
   }
 
   /**
@@ -84,13 +96,13 @@ export class Writer {
 
   /** undefined: told to stop before a writer's schema could be looked up. */
   async #prepare(taken: readonly Taken[], signal: AbortSignal): Promise<Batch | undefined> {
-    const { epoch, decoder, clock, log } = this.#parts;
+    const { epoch, decoder, clock, contact } = this.#parts;
     while (!signal.aborted) {
       try {
         return await prepare(epoch, taken, decoder, clock);
       } catch (error) {
         if (!(error instanceof LogError)) throw error;
-        log.warn("schema not looked up", { error: error.message });
+        contact.tell("schema not looked up", { error: error.message });
         await clock.sleep(LOG_RETRY_MS, signal);
       }
     }
@@ -114,19 +126,33 @@ export class Writer {
   async #attempt(slices: readonly Slice[], way: Way, signal: AbortSignal): Promise<Way | null> {
     const { pool, epoch, clock } = this.#parts;
     const begun = clock.elapsed();
+    // The search for refused rows is a crowd of statements, each of which may take its time.
+    if (way !== "bisect") this.#ask();
     try {
       const written = await write(pool, epoch, { slices }, way, clock);
+      this.#asked = null;
       if (written.kind === "fenced") await this.#sendBack(written.partitions);
       else this.#written(slices, written, way, clock.elapsed() - begun);
       return written.kind === "fenced" ? way : null;
     } catch (error) {
       if (isBroken(error)) throw error;
       const errorClass = classify(error);
+      this.#refused(errorClass);
       if (errorClass === "duplicate" && way === "copy") return "stage";
       if (errorClass === "data" && way !== "bisect") return "bisect";
       await this.#wait(error, slices, signal);
       return signal.aborted ? null : way;
     }
+  }
+
+  #ask(): void {
+    const { clock } = this.#parts;
+    this.#asked ??= { atMs: clock.now(), elapsedMs: clock.elapsed() };
+  }
+
+  /** What the server itself refuses, it has answered. */
+  #refused(errorClass: ErrorClass): void {
+    if (errorClass !== "silent" && errorClass !== "down") this.#asked = null;
   }
 
   /** They come with what has arrived since: one event that the table takes shows that the others are at fault. */
@@ -135,7 +161,7 @@ export class Writer {
   }
 
   #written(slices: readonly Slice[], written: Extract<Written, { kind: "written" }>, way: Way, totalMs: number): void {
-    const { metrics, log, circuit, pace, clock, lanes, saved } = this.#parts;
+    const { metrics, log, circuit, pace, clock, saved } = this.#parts;
     const outage = circuit.outage;
     if (outage)
       log.info("store took a batch again", {
@@ -157,24 +183,19 @@ export class Writer {
       metrics.sinkDeadLetters.inc({ reason });
       log.warn("record set aside", { partition, offset: record.offset, reason, detail });
     }
-    for (const { taken } of slices) {
-      const partition = String(taken.lane.partition);
-      metrics.sinkCheckpoint.set({ partition }, Number(taken.nextOffset));
-      const high = lanes.lane(taken.lane.partition)?.highWatermark ?? taken.nextOffset;
-      metrics.sinkLagRecords.set({ partition }, Math.max(0, Number(high - taken.nextOffset)));
-    }
     saved(new Map(slices.map(({ taken }) => [taken.lane.partition, taken.nextOffset])));
     log.debug("batch written", { records, rows: written.rows, copies: written.copies, ms: Math.round(totalMs) });
   }
 
   /** Another owner moved these checkpoints, or we did and never heard of it: go on from where they stand now. */
   async #sendBack(partitions: readonly number[]): Promise<void> {
-    const { lanes, log, starts } = this.#parts;
+    const { lanes, log, starts, saved } = this.#parts;
     const checkpoints = await starts(partitions);
     for (const [partition, nextOffset] of checkpoints) {
       log.warn("checkpoint stands elsewhere", { partition, nextOffset });
       lanes.restart(partition, nextOffset);
     }
+    saved(checkpoints);
   }
 
   /** Nothing is in hand: each checkpoint must stand where its lane is. */
@@ -185,13 +206,16 @@ export class Writer {
     const idle = lanes.partitions.flatMap((partition) => lanes.lane(partition) ?? []);
     const before = new Map(idle.filter(({ state }) => state === "running").map((lane) => [lane, lane.takenTo]));
     try {
+      this.#ask();
       const checkpoints = await readCheckpoints(pool, epoch, lanes.partitions);
+      this.#asked = null;
       const elsewhere = [...before].filter(
         ([lane, takenTo]) => lane.state === "running" && checkpoints.get(lane.partition)?.nextOffset !== takenTo,
       );
       if (elsewhere.length > 0) await this.#sendBack(elsewhere.map(([{ partition }]) => partition));
     } catch (error) {
       if (isBroken(error)) throw error;
+      this.#refused(classify(error));
       log.warn("checkpoints not looked at", { error: (error as Error).message });
     }
   }

@@ -1,6 +1,7 @@
 /** Ingest, query and the console page as one process on one port. */
 import { systemClock as clock } from "#lib/clock.ts";
 import { printable, readKeys, readSettings } from "#lib/config.ts";
+import { Contact } from "#lib/contact.ts";
 import { createServer, listenTask } from "#lib/http.ts";
 import { createMetrics } from "#lib/metrics.ts";
 import { main, runAll } from "#lib/run.ts";
@@ -16,8 +17,9 @@ await main("web", async (signal, log) => {
   const settings = readSettings(webSettings);
   log.info("settings read", printable(settings));
   const metrics = createMetrics("ingest", "query");
-  const ingest = new Ingest(settings, { log, clock, metrics });
-  const query = new Query(settings, { log, clock, metrics });
+  const contact = new Contact({ brokers: settings.KAFKA_BROKERS, log, clock });
+  const ingest = new Ingest(settings, { log, clock, contact, metrics });
+  const query = new Query(settings, { log, clock, contact, metrics });
   const server = await createServer({
     log,
     metrics,

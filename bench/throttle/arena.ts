@@ -97,6 +97,7 @@ export async function openArena(url: string, sinkUrl: string = url): Promise<Are
           circuit,
           clock,
           log,
+          contact: { tell: log.warn },
           metrics,
         };
         await new Writer({ ...parts, saved: () => undefined }).run(over);

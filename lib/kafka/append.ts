@@ -80,7 +80,7 @@ class Appender implements BatchProducer {
       // A rejected send has rolled the producer's sequence back: other records sent by it could be taken for a repetition.
       this.#replace();
       const failure = toLogError(doing, error, outcome(error, sender.produceRequests - before, batches.length));
-      if (!this.#closed) this.#options.log.warn("producer was replaced", { error: failure });
+      if (!this.#closed) this.#options.log.debug("producer was replaced", { error: failure });
       throw failure;
     } finally {
       this.#busy = false;

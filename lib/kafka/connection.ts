@@ -82,7 +82,8 @@ export function openCluster(options: KafkaOptions): { readonly cluster: RawClust
  * second), a group reader tells of a member's crash, and a producer is replaced after its last retry, so the
  * warning about limited retries does not hold.
  */
-const NO_NEWS = /^(Response |Crash: |Connection error|Failed to connect|Limiting retries for the idempotent producer)/;
+const NO_NEWS =
+  /^(Response |Crash: |Connection error|Closed connection|Failed to connect|Limiting retries for the idempotent producer)/;
 
 function routeTo(log: Log, wire: Wire): logCreator {
   return () =>

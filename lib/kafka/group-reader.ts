@@ -85,7 +85,7 @@ class Reader implements GroupReader {
     if ("kind" in error && error.kind === "fatal") throw error;
     const { log } = this.#options;
     if (isWithoutCoordinator(error)) log.debug("group has no coordinator yet, joining again", { topic, groupId });
-    else log.warn("group member was lost, another one joins", { topic, groupId, error });
+    else log.info("group member was lost, another one joins", { topic, groupId, error: error.message });
     return member.memberId;
   }
 

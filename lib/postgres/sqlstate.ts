@@ -5,11 +5,12 @@
  * - `duplicate`: a unique constraint
  * - `lock`: the same again after a short jitter
  * - `overload`: the same again after a longer backoff
+ * - `silent`: no answer in the time that we give, which is longer than the server lets a statement run: as `down`
  * - `down`: no connection, or a server that takes no writes: wait with backoff
  * - `space`: disk or memory: wait longer, alarm
  * - `bug`: a mistake in configuration, schema or code: alarm, touch nothing
  */
-export type ErrorClass = "data" | "duplicate" | "lock" | "overload" | "down" | "space" | "bug";
+export type ErrorClass = "data" | "duplicate" | "lock" | "overload" | "silent" | "down" | "space" | "bug";
 
 const BY_STATE: Readonly<Record<string, ErrorClass>> = {
   "23505": "duplicate",
@@ -62,7 +63,8 @@ const BY_MESSAGE: readonly (readonly [RegExp, ErrorClass])[] = [
     /query_wait_timeout|no more connections allowed|too many clients|timeout exceeded when trying to connect/i,
     "overload",
   ],
-  [/query read timeout|statement timeout/i, "overload"],
+  [/query read timeout/i, "silent"],
+  [/statement timeout/i, "overload"],
   [/server login has been failing|server conn crashed|pgbouncer|database .* (is )?(disabled|paused)/i, "down"],
   [
     /connection (terminated|ended|error)|connection terminated unexpectedly|client has encountered a connection error|not queryable/i,
@@ -92,7 +94,7 @@ export function classify(error: unknown): ErrorClass {
   return (state.length === 5 ? BY_CLASS[state.slice(0, 2)] : undefined) ?? "bug";
 }
 
-const PASSING: ReadonlySet<ErrorClass> = new Set(["down", "overload", "lock", "space"]);
+const PASSING: ReadonlySet<ErrorClass> = new Set(["down", "silent", "overload", "lock", "space"]);
 
 /** Whether the same question may be answered later: a person is told to ask again, and nothing is wrong with the node. */
 export const isPassing = (error: unknown): boolean => PASSING.has(classify(error));

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import type { Contact } from "#lib/contact.ts";
 import { Control, LogReplaced } from "#lib/control.ts";
 import {
   type FetchedRecords,
@@ -9,7 +10,7 @@ import {
   TopicMissing,
 } from "#lib/kafka/ports.ts";
 import { type FakeClock, fakeClock, settled } from "../support/fake-clock.ts";
-import { fetched, keptLog, rawRecord } from "../support/records.ts";
+import { contactWith, fetched, keptLog, rawRecord } from "../support/records.ts";
 
 /** A topic in memory, read as a real reader reads: one fetch at a time, which waits for news. */
 class Topic implements Pick<PartitionReader, "fetch" | "highWatermarks"> {
@@ -63,12 +64,14 @@ class Topic implements Pick<PartitionReader, "fetch" | "highWatermarks"> {
 let topic: Topic;
 let clock: FakeClock;
 let log: ReturnType<typeof keptLog>;
+let contact: Contact;
 let control: Control;
 
 beforeEach(() => {
   topic = new Topic();
   clock = fakeClock();
   log = keptLog();
+  contact = contactWith(log, clock);
   const made = topic;
   control = new Control({
     topic: "c",
@@ -83,8 +86,11 @@ beforeEach(() => {
     },
     log,
     clock,
+    contact,
   });
 });
+
+const lostSinceMs = (): number | null => contact.reasons("control topic")[0]?.sinceMs ?? null;
 
 test("an empty topic says nothing and is not waited for", async () => {
   await control.refresh();
@@ -147,20 +153,37 @@ test("a fingerprint that was unknown is asked for again: its schema may have bee
   expect(await control.schema("late")).toBe("S");
 });
 
+test("a log that is silent is away within five seconds, since the question that it did not answer", async () => {
+  await control.refresh();
+  const stop = new AbortController();
+  const askedAtMs = clock.now();
+  const following = control.run(stop.signal);
+  await clock.advance(3_900);
+  expect(lostSinceMs()).toBeNull();
+  await clock.advance(1_000);
+  expect(lostSinceMs()).toBe(askedAtMs);
+  topic.append("identity/1", { topic: "a", partitions: 12 });
+  await settled();
+  expect(lostSinceMs()).toBeNull();
+  stop.abort();
+  topic.wake();
+  await following;
+});
+
 test("a log that is away is told and waited for", async () => {
   topic.away = true;
   const stop = new AbortController();
   const following = control.run(stop.signal);
   await settled();
-  expect(control.unreachableSinceMs).toBe(clock.now());
+  expect(lostSinceMs()).toBe(clock.now());
   await expect(control.schema("ff")).rejects.toThrow("away");
   await clock.advance(400);
-  const since = control.unreachableSinceMs;
+  const since = lostSinceMs();
   topic.away = false;
   topic.append("identity/1", { topic: "a", partitions: 12 });
   await clock.advance(200);
   expect(since).toBe(clock.now() - 600);
-  expect(control.unreachableSinceMs).toBeNull();
+  expect(lostSinceMs()).toBeNull();
   expect(control.identity()?.topic).toBe("a");
   stop.abort();
   topic.wake();
@@ -212,7 +235,7 @@ describe("a topic that somebody has made anew gets back what this process knows"
     topic.away = false;
     await clock.advance(600);
     expect(keys()).toEqual([...new Set([...others, ...ALL])].sort());
-    expect(control.unreachableSinceMs).toBeNull();
+    expect(lostSinceMs()).toBeNull();
     topic.append("checkpoint/1/7", { nextOffset: "9" });
     await settled();
     expect(control.checkpoint(1, 7)?.nextOffset).toBe(9n);
@@ -225,7 +248,7 @@ describe("a topic that somebody has made anew gets back what this process knows"
     });
     topic.away = false;
     await clock.advance(600);
-    expect(control.unreachableSinceMs).toBeNull();
+    expect(lostSinceMs()).toBeNull();
     expect(keys()).toEqual(ALL);
     await stop();
   });

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import type { Contact } from "#lib/contact.ts";
 import { RecordDecoder } from "#lib/decode.ts";
 import type { Event } from "#lib/event.ts";
 import { type BatchProducer, LogError, type PartitionRecords } from "#lib/kafka/ports.ts";
@@ -6,7 +7,7 @@ import { createMetrics, type Metrics } from "#lib/metrics.ts";
 import { Publisher } from "#lib/publish.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
 import { type FakeClock, fakeClock, settled } from "../support/fake-clock.ts";
-import { clientOf, silentLog, someEvent } from "../support/records.ts";
+import { clientOf, contactWith, keptLog, someEvent } from "../support/records.ts";
 
 const PARTITIONS = 3;
 const TIMEOUT_MS = 1_000;
@@ -59,12 +60,16 @@ const paced = (): Promise<void> => clock.advance(2);
 let producer: Producer;
 let clock: FakeClock;
 let metrics: Metrics;
+let log: ReturnType<typeof keptLog>;
+let contact: Contact;
 let publisher: Publisher;
 
 beforeEach(() => {
   producer = new Producer();
   clock = fakeClock();
   metrics = createMetrics();
+  log = keptLog();
+  contact = contactWith(log, clock);
   const identity = { epoch: 1, topic: "t", partitions: PARTITIONS };
   publisher = new Publisher({
     producer,
@@ -72,7 +77,7 @@ beforeEach(() => {
     inFlightBytesMax: MAX_BYTES,
     timeoutMs: TIMEOUT_MS,
     clock,
-    log: silentLog,
+    contact,
     metrics,
   });
 });
@@ -253,10 +258,10 @@ describe("at its deadline a request is answered", () => {
     const call = followed([event(0, "a")]);
     await clock.advance(TIMEOUT_MS + 200);
     expect(call.result).toBe("log-unreachable, stored: unknown");
-    expect(publisher.failingSinceMs).not.toBeNull();
+    expect(contact.reasons("appends")).toHaveLength(1);
     await producer.acknowledge();
     expect(await inFlightBytes()).toBe(0);
-    expect(publisher.failingSinceMs).toBeNull();
+    expect(contact.reasons("appends")).toEqual([]);
   });
 
   test("with stored: no when it never left, and then does not leave any more", async () => {
@@ -305,6 +310,28 @@ test("while the log has not answered for as long as a request may wait, requests
   await settled();
   await producer.acknowledge();
   expect(later.result).toBe("0/1");
+});
+
+test("an outage is one warning when it begins, and one when it is over with how many events were refused", async () => {
+  const failThrice = async (): Promise<void> => {
+    for (let n = 0; n < 3; n++) {
+      await producer.fail("retriable");
+      await clock.advance(200);
+    }
+  };
+  const refused = followed([event(0, "a"), event(0, "b")]);
+  await settled();
+  await failThrice();
+  const later = followed([event(0, "c")]);
+  await failThrice();
+  expect(refused.result).toBe("log-unreachable, stored: no");
+  await producer.acknowledge();
+  expect(later.result).toBe("0/0");
+  expect(contact.reasons("appends")).toEqual([]);
+  expect(log.lines.filter(({ level }) => level === "warn")).toEqual([
+    expect.objectContaining({ message: "log lost", fields: expect.objectContaining({ error: "retriable failure" }) }),
+    expect.objectContaining({ message: "log is back", fields: expect.objectContaining({ refusedEvents: 2 }) }),
+  ]);
 });
 
 test("told to stop, it finishes what it has accepted, then ends", async () => {

@@ -8,7 +8,7 @@ import { RecordDecoder } from "#lib/decode.ts";
 import { publishWriterSchema, TopicUnfit } from "#lib/topics.ts";
 import { CONTROL_TOPIC_CONFIG, EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
 import { connectTestLog, freshLog, type TestLog } from "../support/log.ts";
-import { clientOf, keptLog, rawRecord, someEvent } from "../support/records.ts";
+import { clientOf, contactWith, keptLog, rawRecord, someEvent } from "../support/records.ts";
 import { until } from "../support/until.ts";
 import { NEWER_SCHEMA, OLDER_SCHEMA, writeAs } from "../support/writers.ts";
 
@@ -28,6 +28,7 @@ async function follower(log: TestLog, lines = keptLog()): Promise<Control> {
     writer: new ControlWriter(log.controlTopic, other.producer),
     log: lines,
     clock: systemClock,
+    contact: contactWith(lines),
   });
 }
 

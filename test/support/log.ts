@@ -4,7 +4,7 @@ import { connectKafka } from "#lib/kafka/client.ts";
 import type { BatchProducer, LogAdmin, LogRecord, NewRecord, PartitionReader } from "#lib/kafka/ports.ts";
 import { type OpenedLog, openLog, publishWriterSchema } from "#lib/topics.ts";
 import { sharedBrokers, uniqueTopic } from "./kafka.ts";
-import { silentLog } from "./records.ts";
+import { contactWith, silentLog } from "./records.ts";
 
 export interface TestLog extends AsyncDisposable {
   readonly topic: string;
@@ -34,7 +34,17 @@ export async function connectTestLog(topic: string = uniqueTopic()): Promise<Tes
     producer,
     reader,
     open: (partitions = 2) =>
-      openLog({ topic, controlTopic, partitions, admin, reader, producer, log: silentLog, clock: systemClock }),
+      openLog({
+        topic,
+        controlTopic,
+        partitions,
+        admin,
+        reader,
+        producer,
+        log: silentLog,
+        clock: systemClock,
+        contact: contactWith(),
+      }),
     append: async (partition, records) =>
       (await producer.append(topic, [{ partition, records }])).get(partition) ?? -1n,
     read: async (partition, from) => {

@@ -1,6 +1,8 @@
 /** Events and records as the parts behind ingest see them. */
 import fc from "fast-check";
+import { type Clock, systemClock } from "#lib/clock.ts";
 import { encodeEvent } from "#lib/codec.ts";
+import { Contact } from "#lib/contact.ts";
 import type { Event } from "#lib/event.ts";
 import { OCCURRED_AT_MS_MAX, OCCURRED_AT_MS_MIN } from "#lib/event.ts";
 import type { FetchedRecords, LogRecord } from "#lib/kafka/ports.ts";
@@ -8,6 +10,10 @@ import type { Log } from "#lib/log.ts";
 import { partitionOf } from "#lib/partition.ts";
 
 export const silentLog: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+/** Whether the log answers, for parts that tell of it. */
+export const contactWith = (log: Log = silentLog, clock: Clock = systemClock): Contact =>
+  new Contact({ brokers: ["kafka-1:9092", "kafka-2:9092"], log, clock });
 
 export interface LogLine {
   readonly level: keyof Log;

@@ -32,7 +32,14 @@ function scene(bytesMax = MAX) {
       timeLimitMs: 3_600_000,
     });
   };
-  const guard = new RetentionGuard({ gauge: { look }, bytesMax, clock, log, metrics: createMetrics() });
+  const guard = new RetentionGuard({
+    gauge: { look },
+    bytesMax,
+    clock,
+    log,
+    contact: { tell: log.warn },
+    metrics: createMetrics(),
+  });
   const stop = new AbortController();
   const ended = guard.run(stop.signal);
   const messages = (): string[] => log.lines.map(({ message }) => message);

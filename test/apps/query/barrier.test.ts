@@ -1,22 +1,28 @@
 import { expect, test } from "vitest";
 import { LogError } from "#lib/kafka/ports.ts";
 import { Barrier } from "../../../apps/query/barrier.ts";
-import { ManualClock } from "./model.ts";
+import { contactWith } from "../../support/records.ts";
+import { ManualClock, quiet } from "./model.ts";
 
 /** A log whose rounds are answered by hand. */
 function scene() {
   const rounds: PromiseWithResolvers<ReadonlyMap<number, bigint>>[] = [];
   const clock = new ManualClock();
-  const barrier = new Barrier(() => {
-    const round = Promise.withResolvers<ReadonlyMap<number, bigint>>();
-    rounds.push(round);
-    return round.promise;
-  }, clock);
+  const contact = contactWith(quiet, clock);
+  const barrier = new Barrier(
+    () => {
+      const round = Promise.withResolvers<ReadonlyMap<number, bigint>>();
+      rounds.push(round);
+      return round.promise;
+    },
+    clock,
+    contact,
+  );
   const answer = async (nth: number, mark: bigint): Promise<void> => {
     rounds[nth]?.resolve(new Map([[0, mark]]));
     await settle();
   };
-  return { rounds, clock, barrier, answer };
+  return { rounds, clock, contact, barrier, answer };
 }
 
 const settle = async (): Promise<void> => {
@@ -82,4 +88,37 @@ test("a partition that the answer leaves out is no mark", async () => {
   const read = barrier.mark(7, 10);
   rounds[0]?.resolve(new Map([[0, 1n]]));
   await expect(read).rejects.toThrow("partition 7");
+});
+
+test("a log that is silent is found out within five seconds though nobody reads, and so is its return", async () => {
+  const { rounds, clock, contact, barrier, answer } = scene();
+  const stop = new AbortController();
+  const ended = barrier.run(stop.signal);
+  clock.advance(1_000);
+  await settle();
+  await answer(0, 1n);
+  // From here on it is frozen.
+  const fromMs = clock.now();
+  while (contact.reasons("read barrier").length === 0) {
+    clock.advance(100);
+    await settle();
+  }
+  expect(clock.now() - fromMs).toBeLessThanOrEqual(5_000);
+  expect(rounds).toHaveLength(2);
+  await answer(1, 1n);
+  expect(contact.reasons("read barrier")).toEqual([]);
+  stop.abort();
+  clock.advance(1_000);
+  await ended;
+  expect(clock.timers).toBe(0);
+});
+
+test("a read that is refused for the log's silence is evidence of it, at once", async () => {
+  const { clock, contact, barrier } = scene();
+  const read = barrier.mark(0, 1_000);
+  clock.advance(1_000);
+  await expect(read).rejects.toMatchObject({ code: "log-unreachable" });
+  expect(contact.reasons("read barrier")).toEqual([
+    { what: expect.stringMatching(/^log: no answer from kafka-1:9092,kafka-2:9092 \(read barrier: /), sinceMs: 1_000 },
+  ]);
 });

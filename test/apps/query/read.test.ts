@@ -9,6 +9,7 @@ import { Tail } from "../../../apps/query/tail.ts";
 import { LogError } from "../../../lib/kafka/ports.ts";
 import { createMetrics } from "../../../lib/metrics.ts";
 import { ProblemError } from "../../../lib/problem.ts";
+import { contactWith } from "../../support/records.ts";
 import { CLIENTS, ManualClock, Model, type ModelRecord, orderOf, passes, quiet, randomFrom, TYPES } from "./model.ts";
 
 const metrics = createMetrics();
@@ -62,7 +63,7 @@ class Node {
       if (this.logSilent) await new Promise(() => undefined);
       return new Map([[0, this.model.nextOffset]]);
     };
-    const barrier = new Barrier(ask, this.clock);
+    const barrier = new Barrier(ask, this.clock, contactWith(quiet, this.clock));
     this.reader = new Reader({
       tail: this.tail,
       rows,

@@ -10,7 +10,7 @@ import { querySettings } from "../../../apps/query/config.ts";
 import { Query } from "../../../apps/query/query.ts";
 import { registerQuery } from "../../../apps/query/server.ts";
 import { registerConsole } from "../../../apps/web/console.ts";
-import { silentLog as log } from "../../support/records.ts";
+import { contactWith, silentLog as log } from "../../support/records.ts";
 
 /** A node that has not reached the log yet, with the console page. */
 let server: Server;
@@ -21,7 +21,7 @@ beforeAll(async () => {
     KAFKA_BROKERS: "127.0.0.1:1",
     DATABASE_URL: "postgres://127.0.0.1:1/a",
   });
-  const query = new Query(settings, { log, clock, metrics });
+  const query = new Query(settings, { log, clock, contact: contactWith(), metrics });
   server = await createServer({ log, metrics, access: null, ready: () => query.ready(), title: "T" });
   await registerQuery(server, { query, log, clock, metrics });
   registerConsole(server);

@@ -4,7 +4,7 @@ import { type FetchedRecords, LogError, OffsetOutOfRange, type PartitionReader }
 import { createMetrics } from "#lib/metrics.ts";
 import { Tail } from "../../../apps/query/tail.ts";
 import { TailReader } from "../../../apps/query/tail-reader.ts";
-import { fetched, rawRecord, recordOf, silentLog, someEvent } from "../../support/records.ts";
+import { contactWith, fetched, rawRecord, recordOf, silentLog, someEvent } from "../../support/records.ts";
 import { ManualClock } from "./model.ts";
 
 type Fetch = PartitionReader["fetch"];
@@ -20,6 +20,7 @@ function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail
   const proved: bigint[] = [];
   const clock = new ManualClock();
   const metrics = createMetrics();
+  const contact = contactWith(silentLog, clock);
   const { start = 0n, bytesMax = 1 << 30 } = given;
   const tail = new Tail({ bytesMax, log: silentLog, clock, metrics }, new Map([[0, { start, logStart: start }]]));
   const fetch: Fetch = ({ offsets }) => {
@@ -40,8 +41,8 @@ function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail
         if (given.broken) throw given.broken;
       },
     },
-    log: silentLog,
     clock,
+    contact,
   });
   const stop = new AbortController();
   const ended = tailReader.run(stop.signal);
@@ -54,7 +55,7 @@ function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail
     asked[nth]?.answer.reject(error);
     await settle();
   };
-  return { asked, clock, tail, tailReader, ended, give, fail, met, proved };
+  return { asked, clock, contact, tail, tailReader, ended, give, fail, met, proved };
 }
 
 const record = (offset: bigint) => recordOf(someEvent({ id: `id-${offset}` }), offset);
@@ -81,25 +82,38 @@ test("what was fetched before the partition began anew is left out", async () =>
   await give(1, record(11n));
   expect(heldIds(tail)).toEqual([]);
   expect(asked[2]?.wanted).toBe(4n);
-  expect(clock.timers).toBe(0);
+  // The watch over the fetch under way.
+  expect(clock.timers).toBe(1);
 });
 
 test("an unreachable log is asked again after a growing pause", async () => {
-  const { asked, tailReader, clock, give, fail } = scene();
+  const { asked, tailReader, contact, clock, give, fail } = scene();
   await give(0, record(0n));
-  const silent = { what: "log: it does not answer", sinceMs: clock.now() };
+  const away = "log: no answer from kafka-1:9092,kafka-2:9092 (unsaved tail: no broker)";
+  const silent = { what: away, sinceMs: clock.now() };
   await fail(1, new LogError("retriable", "no broker"));
-  expect([tailReader.missing, asked.length]).toEqual([[silent], 2]);
+  expect([contact.reasons("unsaved tail"), asked.length]).toEqual([[silent], 2]);
   clock.advance(75);
   await settle();
   await fail(2, new LogError("retriable", "no broker"));
   clock.advance(75);
   await settle();
-  expect([tailReader.missing, asked.length]).toEqual([[silent], 3]);
+  expect([contact.reasons("unsaved tail"), asked.length]).toEqual([[silent], 3]);
   clock.advance(75);
   await settle();
   await give(3, record(1n));
-  expect(tailReader.missing).toEqual([]);
+  expect([tailReader.missing, contact.reasons("unsaved tail")]).toEqual([[], []]);
+});
+
+test("a log that is silent is away within five seconds, since the question that it did not answer", async () => {
+  const { contact, clock, give } = scene();
+  await give(0, record(0n));
+  const askedAtMs = clock.now();
+  while (contact.reasons("unsaved tail").length === 0) clock.advance(100);
+  expect(clock.now() - askedAtMs).toBeLessThanOrEqual(5_000);
+  expect(contact.reasons("unsaved tail")[0]?.sinceMs).toBe(askedAtMs);
+  await give(1, record(1n));
+  expect(contact.reasons("unsaved tail")).toEqual([]);
 });
 
 const outOfRange = (wanted: bigint, low: bigint, high: bigint): OffsetOutOfRange =>
@@ -153,7 +167,7 @@ test("while the database is away, it is not decided whether what is gone was sav
   await fail(10, outOfRange(0n, 50n, 100n));
   expect([asked.length, asked[11]?.wanted]).toEqual([12, 60n]);
   await give(11, record(60n));
-  expect([tailReader.missing, clock.timers]).toEqual([[], 0]);
+  expect([tailReader.missing, clock.timers]).toEqual([[], 1]);
 });
 
 test("a full tail reads no further until something is saved, and says so", async () => {

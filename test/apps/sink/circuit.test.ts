@@ -8,6 +8,7 @@ const at = (ms: number, random = 0) => ({ now: () => 70_000 + ms, elapsed: () =>
 const BOUNDS: readonly [ErrorClass, first: number, longest: number][] = [
   ["lock", 100, 500],
   ["down", 100, 10_000],
+  ["silent", 1_000, 10_000],
   ["overload", 1_000, 30_000],
   ["space", 1_000, 30_000],
   ["bug", 5_000, 30_000],

@@ -105,6 +105,7 @@ function scene() {
     circuit,
     clock,
     log,
+    contact: { tell: log.warn },
     metrics,
     saved: fill,
   });

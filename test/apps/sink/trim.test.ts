@@ -63,6 +63,7 @@ function scene({ bytesMax = 0 }: { bytesMax?: number } = {}) {
     bytesMax,
     clock,
     log,
+    contact: { tell: log.warn },
     metrics: createMetrics(),
   });
   const stop = new AbortController();

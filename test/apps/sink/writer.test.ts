@@ -13,9 +13,10 @@ import { fetched, keptLog, recordOf, someEvent } from "../../support/records.ts"
 /** A writer with one record, and a store whose checkpoint row is locked until it is told to take the batch. */
 function scene() {
   const [clock, log, metrics] = [fakeClock(), keptLog(), createMetrics()];
-  const store = { locked: true, ended: 0 };
+  const store = { locked: true, silent: null as PromiseWithResolvers<never> | null, ended: 0 };
   const pool = {
     transaction: async () => {
+      if (store.silent) await store.silent.promise;
       if (store.locked) throw Object.assign(new Error("canceling statement due to lock timeout"), { code: "55P03" });
       return { kind: "written", rows: 1, copies: 0, dead: [], beginMs: 0.1, rowsMs: 1 };
     },
@@ -40,6 +41,7 @@ function scene() {
     circuit: new Circuit(),
     clock,
     log,
+    contact: { tell: log.warn },
     metrics,
     saved: () => undefined,
   });
@@ -63,5 +65,42 @@ test("an owner counts as frozen after ten seconds, whatever the wall clock is se
     (ms: number) => ms >= 11_000 && ms <= 12_000,
   );
   stop.abort();
+  await ended;
+});
+
+test("a database that does not answer is told of after five seconds, since the question, until it answers again", async () => {
+  const { clock, store, writer } = scene();
+  store.locked = false;
+  const silence = Promise.withResolvers<never>();
+  store.silent = silence;
+  const stop = new AbortController();
+  const askedAtMs = clock.now();
+  const ended = writer.run(stop.signal);
+  await clock.advance(4_900);
+  expect(writer.unansweredSinceMs).toBeNull();
+  await clock.advance(200);
+  expect(writer.unansweredSinceMs).toBe(askedAtMs);
+  // Given up after a while: the same silence, from its beginning on.
+  silence.reject(new Error("Query read timeout") as never);
+  store.silent = Promise.withResolvers<never>();
+  await clock.advance(20_000);
+  expect(writer.unansweredSinceMs).toBe(askedAtMs);
+  const { silent } = store;
+  store.silent = null;
+  silent.reject(new Error("Query read timeout") as never);
+  await clock.advance(20_000);
+  expect(writer.unansweredSinceMs).toBeNull();
+  stop.abort();
+  await ended;
+});
+
+test("a lock that somebody holds is an answer, however long it takes", async () => {
+  const { clock, writer } = scene();
+  const stop = new AbortController();
+  const ended = writer.run(stop.signal);
+  await clock.advance(60_000);
+  expect(writer.unansweredSinceMs).toBeNull();
+  stop.abort();
+  await clock.advance(1_000);
   await ended;
 });

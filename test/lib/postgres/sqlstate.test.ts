@@ -3,7 +3,7 @@ import { classify, type ErrorClass, isPassing } from "#lib/postgres/sqlstate.ts"
 
 const withCode = (code: string, message = "whatever"): Error => Object.assign(new Error(message), { code });
 
-const STATES: Readonly<Record<ErrorClass, readonly string[]>> = {
+const STATES: Readonly<Record<Exclude<ErrorClass, "silent">, readonly string[]>> = {
   data: ["22P02", "22021", "22003", "22P05", "54001", "23502", "23503", "23514", "23P01", "P0001"],
   duplicate: ["23505"],
   lock: ["55P03", "40P01", "40001"],
@@ -42,11 +42,16 @@ test("what passes by itself is told from what a row, a schema or a setting is to
   expect(lasting.map(([errorClass]) => errorClass)).toEqual(["data", "duplicate", "bug"]);
 });
 
+test("what is not answered in our own time is silence, which passes; a statement that the server ends is overload", () => {
+  expect(isPassing(new Error("Query read timeout"))).toBe(true);
+  expect(classify(withCode("57014", "canceling statement due to statement timeout"))).toBe("overload");
+});
+
 describe("messages decide where no code does, and where PgBouncer says 08P01 to everything", () => {
   test.each<[ErrorClass, string, string?]>([
     ["overload", "timeout exceeded when trying to connect"],
-    ["overload", "Query read timeout"],
-    ["overload", "Query read timeout: COPY was not answered within 35000 ms"],
+    ["silent", "Query read timeout"],
+    ["silent", "Query read timeout: COPY was not answered within 35000 ms"],
     ["overload", "query_wait_timeout", "08P01"],
     ["overload", "no more connections allowed (max_client_conn)", "08P01"],
     ["down", "server login has been failing, try again later (server_login_retry)", "08P01"],

@@ -16,6 +16,7 @@ import { DeadLetters } from "./dead-letters/dead-letters.ts";
 import { Republisher } from "./dead-letters/publish.ts";
 import { Followers } from "./followers.ts";
 import { ClientOrder, type Epochs, type Place } from "./places.ts";
+import { Reach } from "./reach.ts";
 import { type Page, type PageQuery, Reader } from "./read.ts";
 import { SameLog } from "./same-log.ts";
 import { startOffsets } from "./start-offsets.ts";
@@ -165,6 +166,7 @@ export class Query implements Task {
         return marks;
       };
       const barrier = new Barrier(ask, clock, contact);
+      const reach = new Reach({ tail, barrier });
       const verdicts = new Verdicts({
         epoch,
         partitionOf: (clientId) => partitionOf(Buffer.from(clientId), partitions),
@@ -175,8 +177,8 @@ export class Query implements Task {
         metrics,
       });
       const followers = new Followers(tail, verdicts);
-      const reads = new Reader({ tail, rows: pages, checkpoints, barrier, clock, metrics });
-      const live = { reader: reads, tail, verdicts, clock, log };
+      const reads = new Reader({ tail, rows: pages, checkpoints, reach, clock, metrics });
+      const live = { reader: reads, reach, tail, verdicts, clock, log };
       await using republisher = new Republisher(connected, this.#surroundings);
       const deadLetters = new DeadLetters({ rows: this.#store.deadLetters, decoder, republisher, log, metrics });
       const epochs = { epoch, partitions: new Map(control.identities().map((one) => [one.epoch, one.partitions])) };

@@ -13,23 +13,19 @@ import type { Clock } from "#lib/clock.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { isPassing } from "#lib/postgres/sqlstate.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
-import type { Barrier, NoMark } from "./barrier.ts";
 import type { Checkpoints } from "./checkpoints.ts";
 import { assemble, endOf, type Merged, type Selection, type Source, tailSource, taken } from "./merge.ts";
 import type { Pin } from "./partition-tail.ts";
 import { type ClientOrder, comparePlaces, type Place } from "./places.ts";
+import type { Reach, Wanted } from "./reach.ts";
 import type { Asked, Rows, Saved } from "./rows.ts";
 import { candidates, LOOKED_AT_NONE, lookedAtFirst, scanEnd } from "./scan.ts";
 import { PAGE_BYTES_MAX } from "./statements.ts";
 import type { Tail } from "./tail.ts";
 import { tailHalf } from "./tail-half.ts";
 
-export interface PageQuery extends Selection {
+export interface PageQuery extends Selection, Wanted {
   readonly view: "merged" | "saved" | "unsaved";
-  /** `known` never waits. */
-  readonly consistency: "latest" | "known";
-  /** Must be covered by the answer, instead of what the barrier says; null: the barrier decides. */
-  readonly atLeast: Place | null;
   readonly timeoutMs: number;
 }
 
@@ -47,7 +43,7 @@ export interface ReaderParts {
   readonly tail: Tail;
   readonly rows: Pick<Rows, "page">;
   readonly checkpoints: Checkpoints;
-  readonly barrier: Barrier;
+  readonly reach: Reach;
   readonly clock: Clock;
   readonly metrics: Metrics;
 }
@@ -75,14 +71,14 @@ export class Reader {
 
   /**
    * @throws ProblemError log-unreachable, store-unreachable or behind when the truth cannot be told in time: never a short
-   *   or stale page
+   *   or stale page; cursor-gone
    */
   async read(order: ClientOrder, query: PageQuery): Promise<Page> {
-    const { clock, tail, metrics } = this.#parts;
+    const { clock, tail, metrics, reach } = this.#parts;
     const startedMs = clock.elapsed();
     const reading = { order, query, untilMs: startedMs + query.timeoutMs };
     if (query.view === "saved") return this.#savedOnly(reading);
-    const mark = await this.mark(order, query, reading.untilMs);
+    const mark = await reach.mark(order, query, reading.untilMs);
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       if (!(await tail.reached(order.partition, mark, reading.untilMs))) throw this.#behind(order, mark);
       if (attempt === 0 && mark > 0n) metrics.queryBarrierMs.observe(clock.elapsed() - startedMs);
@@ -90,25 +86,6 @@ export class Reader {
       if (page !== null) return page;
     }
     throw this.#behind(order, mark);
-  }
-
-  /**
-   * How far this node must have read before it may answer; 0n: as far as it has.
-   * @throws ProblemError log-unreachable, or behind when it was given too little time to tell
-   */
-  async mark(
-    order: ClientOrder,
-    { consistency, atLeast }: Pick<PageQuery, "consistency" | "atLeast">,
-    untilMs: number,
-  ): Promise<bigint> {
-    if (atLeast !== null) return atLeast.epoch === order.epoch ? atLeast.offset + 1n : 0n;
-    if (consistency === "known") return 0n;
-    try {
-      return await this.#parts.barrier.mark(order.partition, untilMs);
-    } catch (cause) {
-      const detail = `${(cause as Error).message}. Try again, or ask with consistency=known or view=saved.`;
-      throw new ProblemError(problem((cause as NoMark).code, detail), { cause });
-    }
   }
 
   /** Null: what the database showed does not fit this pin; pin anew. */
@@ -161,23 +138,31 @@ export class Reader {
     const end = scanEnd(pin, order.epoch, query, unsavedFrom, LOOKED_AT_NONE);
     const source = tailSource(found, order.epoch, query.order, unsavedFrom, new Map(), end);
     const merged = this.#merged(order, query, [source], pin.next);
-    if (!isInTail(reading, pin) && (query.order === "asc" || !merged.hasMore)) throw storeUnreachable(cause);
+    if (!isInTail(reading, pin) && (query.order === "asc" || !merged.hasMore))
+      throw storeUnreachable(checkpoints.away, cause);
     metrics.queryUncheckedEvents.inc(merged.events.length);
     return { ...merged, savedThrough: savedThrough(order, known) };
   }
 
   async #savedOnly(reading: Reading): Promise<Page> {
     const { order, query, untilMs } = reading;
-    const { checkpoints, clock, tail } = this.#parts;
+    const { checkpoints, clock, tail, reach } = this.#parts;
+    const proof: { asked: boolean; gone: ProblemError | null } = { asked: false, gone: null };
     for (;;) {
       const startBefore = tail.partition(order.partition).start;
       const saved = checkpoints.away ? null : await this.#orAway(this.#rows(reading, { events: [], rowsAfter: [] }));
-      if (saved === null) throw storeUnreachable();
+      if (saved === null) throw storeUnreachable(true);
       checkpoints.observe(order.partition, saved.nextOffset, startBefore);
       const covered = saved.nextOffset ?? 0n;
       const wanted = query.atLeast;
       if (wanted === null || comparePlaces(wanted, { epoch: order.epoch, offset: covered }) < 0)
         return this.#page(reading, [saved.rows], covered, saved.nextOffset);
+      if (!proof.asked)
+        reach.prove(order, { field: "atLeast", place: wanted }, untilMs, (why) => {
+          proof.gone = why;
+        });
+      proof.asked = true;
+      if (proof.gone) throw proof.gone;
       if (clock.elapsed() + SAVED_POLL_MS >= untilMs)
         throw new ProblemError(problem("behind", "The event of atLeast is not saved yet: read without view=saved."));
       await clock.sleep(SAVED_POLL_MS);
@@ -197,7 +182,7 @@ export class Reader {
     } catch (error) {
       // It waited for other pages' connections, or for the database no longer than this caller's little time.
       const unproven = leftMs < LOOK_UP_MS_MAX * 0.9 ? /trying to connect|query read timeout/i : /trying to connect/i;
-      throw unproven.test((error as Error).message) ? storeUnreachable(error) : error;
+      throw unproven.test((error as Error).message) ? storeUnreachable(false, error) : error;
     }
   }
 
@@ -207,7 +192,7 @@ export class Reader {
       return await asked;
     } catch (error) {
       if (this.#parts.checkpoints.failed(error)) return null;
-      if (isPassing(error)) throw storeUnreachable(error);
+      if (isPassing(error)) throw storeUnreachable(false, error);
       throw error;
     }
   }
@@ -234,14 +219,12 @@ export class Reader {
 const isInTail = ({ order, query }: Reading, { start }: Pin): boolean =>
   query.view === "unsaved" || comparePlaces(query.after, { epoch: order.epoch, offset: start - 1n }) >= 0;
 
-const storeUnreachable = (cause?: unknown): ProblemError =>
-  new ProblemError(
-    problem(
-      "store-unreachable",
-      "Saved events could not be read in the time that timeoutMs gives: try again, or ask with view=unsaved.",
-    ),
-    { cause },
-  );
+/** @param away whether the database as a whole does not answer, and not merely this page's statement */
+function storeUnreachable(away: boolean, cause?: unknown): ProblemError {
+  const why = away ? "The database does not answer, and it has" : "The time that timeoutMs gives was too short to read";
+  const detail = `${why} the saved events: try again, or ask with view=unsaved for what is not saved yet.`;
+  return new ProblemError(problem("store-unreachable", detail), { cause });
+}
 
 const savedThrough = ({ epoch }: ClientOrder, nextOffset: bigint | null): Place | null =>
   nextOffset === null ? null : { epoch, offset: nextOffset - 1n };

@@ -3,7 +3,8 @@ import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
 import { type Problem, ProblemError, problem } from "#lib/problem.ts";
 import { Follower, type Frame, inFrames } from "./live.ts";
-import type { ClientOrder, Place } from "./places.ts";
+import { type ClientOrder, ORIGIN, type Place } from "./places.ts";
+import type { Reach } from "./reach.ts";
 import type { Reader } from "./read.ts";
 import type { Tail } from "./tail.ts";
 import type { Verdicts } from "./verdicts.ts";
@@ -17,6 +18,7 @@ export interface Outlet {
 
 export interface LiveParts {
   readonly reader: Reader;
+  readonly reach: Reach;
   readonly tail: Tail;
   readonly verdicts: Verdicts;
   readonly clock: Clock;
@@ -67,7 +69,7 @@ export class Subscription {
     if (frame) this.#outlet.send(frame);
   }
 
-  /** Follows until `signal` aborts; `wake` must be called then. What is away is waited for. */
+  /** Follows until `signal` aborts; `wake` must be called then. What is away is waited for. @throws ProblemError cursor-gone */
   async run(signal: AbortSignal): Promise<void> {
     const follower = await this.#begin(signal);
     if (follower === null) return;
@@ -104,13 +106,17 @@ export class Subscription {
     }
   }
 
-  /** The log's end now, read up to by this node: what to catch up with. Null: ended before that was known. */
+  /**
+   * The log's end now, read up to by this node: what to catch up with. Null: ended before that was known.
+   * @throws ProblemError cursor-gone
+   */
   async #begin(signal: AbortSignal): Promise<Follower | null> {
-    const { reader, tail, clock } = this.#parts;
+    const { reach, tail, clock } = this.#parts;
     while (!signal.aborted) {
       const untilMs = clock.elapsed() + PAGE_TIMEOUT_MS;
       const mark = await this.#orProblem(signal, async () => {
-        const end = await reader.mark(this.#order, { consistency: "latest", atLeast: null }, untilMs);
+        const wanted = { consistency: "latest", atLeast: null, after: this.#from ?? ORIGIN } as const;
+        const end = await reach.mark(this.#order, wanted, untilMs);
         if (await tail.reached(this.#order.partition, end, untilMs)) return end;
         throw new ProblemError(problem("behind", "This node has not read the log up to its end yet."));
       });
@@ -149,7 +155,7 @@ export class Subscription {
     }
   }
 
-  /** Null after a passing problem, of which the reader is told once, and a pause. */
+  /** Null after a passing problem, of which the reader is told once, and a pause. @throws ProblemError one that will not pass */
   async #orProblem<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T | null> {
     const { clock, log } = this.#parts;
     try {
@@ -157,7 +163,7 @@ export class Subscription {
       this.#retryMs = RETRY_MS_MIN;
       return done;
     } catch (error) {
-      if (!(error instanceof ProblemError)) throw error;
+      if (!(error instanceof ProblemError && error.problem.status === 503)) throw error;
       if (this.#retryMs === RETRY_MS_MIN && !signal.aborted) this.#outlet.problem(error.problem);
       log.debug("follower waits", { code: error.problem.code });
       await clock.sleep(this.#retryMs * (0.5 + clock.random() / 2), signal);

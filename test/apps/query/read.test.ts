@@ -1,10 +1,12 @@
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { Barrier } from "../../../apps/query/barrier.ts";
 import { Checkpoints } from "../../../apps/query/checkpoints.ts";
 import { comparePlaces, ORIGIN, type Place } from "../../../apps/query/places.ts";
+import { Reach } from "../../../apps/query/reach.ts";
 import { type Page, type PageQuery, Reader } from "../../../apps/query/read.ts";
 import type { Rows } from "../../../apps/query/rows.ts";
+import { Subscription } from "../../../apps/query/subscription.ts";
 import { Tail } from "../../../apps/query/tail.ts";
 import { LogError } from "../../../lib/kafka/ports.ts";
 import { createMetrics } from "../../../lib/metrics.ts";
@@ -21,6 +23,8 @@ class Node {
   readonly tail: Tail;
   readonly checkpoints: Checkpoints;
   readonly reader: Reader;
+  readonly barrier: Barrier;
+  readonly reach: Reach;
   /** Rows that a filter looks at. */
   scanMax = 10_000;
   /** Called before the database takes its snapshot. */
@@ -63,12 +67,13 @@ class Node {
       if (this.logSilent) await new Promise(() => undefined);
       return new Map([[0, this.model.nextOffset]]);
     };
-    const barrier = new Barrier(ask, this.clock, contactWith(quiet, this.clock));
+    this.barrier = new Barrier(ask, this.clock, contactWith(quiet, this.clock));
+    this.reach = new Reach({ tail: this.tail, barrier: this.barrier });
     this.reader = new Reader({
       tail: this.tail,
       rows,
       checkpoints: this.checkpoints,
-      barrier,
+      reach: this.reach,
       clock: this.clock,
       metrics,
     });
@@ -110,17 +115,19 @@ const settle = async (): Promise<void> => {
 
 type Random = ReturnType<typeof randomFrom>;
 
-function randomPlace(random: Random, model: Model): Place {
+/** @param beyond how far behind the log's end */
+function randomPlace(random: Random, model: Model, beyond: number): Place {
   if (random.next() < 0.2) return { epoch: 1, offset: BigInt(random.below(14)) - 1n };
-  return { epoch: 2, offset: BigInt(random.below(Number(model.nextOffset) + 3)) - 1n };
+  return { epoch: 2, offset: BigInt(random.below(Number(model.nextOffset) + 1 + beyond)) - 1n };
 }
 
 function randomQuery(random: Random, model: Model): PageQuery {
   const maybe = <T>(chance: number, make: () => T): T | null => (random.next() < chance ? make() : null);
   return {
     ...PLAIN,
-    after: maybe(0.6, () => randomPlace(random, model)) ?? ORIGIN,
-    before: maybe(0.4, () => randomPlace(random, model)),
+    // Beyond the end it is refused.
+    after: maybe(0.6, () => randomPlace(random, model, 0)) ?? ORIGIN,
+    before: maybe(0.4, () => randomPlace(random, model, 2)),
     types: maybe(0.3, () => new Set([random.pick(TYPES)])),
     sinceMs: maybe(0.2, () => random.below(100)),
     untilMs: maybe(0.2, () => random.below(100)),
@@ -299,21 +306,110 @@ test("a log that does not answer is 503 for latest, and nothing for known, saved
 test("a log that is silent for a second counts as away; to a reader who gives it less, this node is merely behind", async () => {
   const silent = node();
   silent.logSilent = true;
-  const problemOf = async (timeoutMs: number): Promise<unknown> => {
-    const read = silent.read("a", { timeoutMs }).then(
-      () => null,
-      (error: ProblemError) => error.problem,
-    );
+  const refusal = async (timeoutMs: number): Promise<unknown> => {
+    const read = problemOf(silent.read("a", { timeoutMs }));
     await settle();
     silent.clock.advance(timeoutMs);
     return read;
   };
-  expect(await problemOf(1)).toMatchObject({
+  expect(await refusal(1)).toMatchObject({
     code: "behind",
     detail: expect.stringContaining("did not answer in time, which was 1 ms: allow more by timeoutMs"),
   });
-  expect(await problemOf(800)).toMatchObject({ code: "behind" });
-  expect(await problemOf(1_000)).toMatchObject({ code: "log-unreachable" });
+  expect(await refusal(800)).toMatchObject({ code: "behind" });
+  expect(await refusal(1_000)).toMatchObject({ code: "log-unreachable" });
+});
+
+const problemOf = (read: Promise<unknown>): Promise<unknown> =>
+  read.then(
+    () => null,
+    (error: ProblemError) => error.problem,
+  );
+
+describe("a cursor beyond the log's end, which has lost what was there", () => {
+  const lost = { epoch: 2, offset: 33n };
+
+  test.each(["merged", "unsaved"] as const)("is no place to go on from: a %s page says so at once", async (view) => {
+    const cut = node();
+    for (const order of ["asc", "desc"] as const)
+      expect(await problemOf(cut.read("a", { after: lost, view, order }))).toMatchObject({
+        code: "cursor-gone",
+        status: 410,
+        field: "after",
+        detail: expect.stringContaining("after names offset 33 of partition 0, and the log ends at 30"),
+      });
+    // The last record there is.
+    expect((await cut.read("a", { after: { epoch: 2, offset: 29n }, view })).events).toEqual([]);
+  });
+
+  test("is told of at once as atLeast too, and by a page of what is saved", async () => {
+    const cut = node();
+    for (const more of [{}, { view: "saved" }, { consistency: "known" }] as const) {
+      const read = problemOf(cut.read("a", { ...more, atLeast: lost }));
+      await settle();
+      // The page of what is saved looks again in steps.
+      cut.clock.advance(100);
+      expect(await read).toMatchObject({ code: "cursor-gone", field: "atLeast" });
+    }
+    expect(cut.clock.elapsed()).toBeLessThan(PLAIN.timeoutMs);
+  });
+
+  test("is waited for while the log reaches so far, and only this node does not", async () => {
+    const slow = node();
+    slow.model.append(5);
+    const [after, atLeast] = [slow.read("a", { after: lost }), slow.read("a", { atLeast: lost })];
+    await settle();
+    slow.follow();
+    expect((await after).events).toEqual(
+      slow.model
+        .truth("a")
+        .filter(({ place }) => comparePlaces(place, lost) > 0)
+        .map(({ json }) => json),
+    );
+    expect((await atLeast).events).toEqual(slow.model.truth("a").map(({ json }) => json));
+  });
+
+  test("beside a lower atLeast is what the answer must cover", async () => {
+    const cut = node();
+    const read = cut.read("a", { after: lost, atLeast: { epoch: 2, offset: 20n } });
+    expect(await problemOf(read)).toMatchObject({ code: "cursor-gone", field: "after" });
+  });
+
+  test("asks nothing of the log for known, which never waits", async () => {
+    const cut = node();
+    cut.logSilent = true;
+    expect((await cut.read("a", { after: lost, consistency: "known" })).events).toEqual([]);
+  });
+
+  test("ends a follower with the same problem", async () => {
+    const cut = node();
+    const told: unknown[] = [];
+    const outlet = { writable: () => true, send: () => undefined, problem: (sent: unknown) => void told.push(sent) };
+    const { reader, reach, tail, clock } = cut;
+    const subscription = new Subscription(
+      { reader, reach, tail, verdicts: {} as never, clock, log: quiet },
+      orderOf("a"),
+      lost,
+      outlet,
+    );
+    await expect(subscription.run(new AbortController().signal)).rejects.toMatchObject({
+      problem: { code: "cursor-gone", field: "after" },
+    });
+    expect(told).toEqual([]);
+  });
+});
+
+test("a page that a dead database refuses at once says that it does not answer, and not that time was short", async () => {
+  const away = node();
+  away.storeError = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  for (const view of ["merged", "merged", "saved"] as const)
+    expect(await problemOf(away.read("a", { view }))).toMatchObject({
+      code: "store-unreachable",
+      detail: expect.stringMatching(/^The database does not answer, .* view=unsaved/),
+    });
+  const slow = node();
+  slow.storeError = new Error("timeout exceeded when trying to connect");
+  expect(await problemOf(slow.read("a"))).toMatchObject({ detail: expect.stringMatching(/^The time that timeoutMs/) });
 });
 
 test("with the database away, pages that need no saved rows are served, others are 503 at once", async () => {

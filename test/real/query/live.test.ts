@@ -6,7 +6,7 @@ import { BEGINNING, encodeCursor } from "#lib/cursor.ts";
 import { createProxy } from "../../../infra/proxy.ts";
 import type { App } from "../../support/process.ts";
 import { until } from "../../support/until.ts";
-import { Given, type Placed } from "./given.ts";
+import { Given, type Placed, page } from "./given.ts";
 
 interface FrameAnswer {
   readonly type: "events" | "caughtUp" | "fellBehind" | "problem";
@@ -93,6 +93,26 @@ describe("a follower of one node, on a real log and database", () => {
     expect(follower.events).toEqual(jsonOf([...old, ...fresh.filter(({ event }) => event.clientId === "all")]));
     expect(new Set(follower.frames.map(({ clientId }) => clientId))).toEqual(new Set(["all"]));
     follower.socket.close();
+  });
+
+  it("whose cursor lies beyond the log's end is told so and closed, instead of missing what comes next", async () => {
+    const [last] = (await given.append(given.event("cut"))) as [Placed];
+    const ends = await given.append(given.event("cut"), given.event("cut"));
+    const { partition, offset } = ends.at(-1) as Placed;
+    const beyond = encodeCursor({ epoch: 1, partition, offset: offset + 3n });
+    const follower = new Follower(node, { clientId: "cut", after: beyond });
+    expect(await follower.ended()).toBe(4410);
+    expect(follower.frames).toEqual([
+      { type: "problem", clientId: "cut", problem: expect.objectContaining({ code: "cursor-gone", field: "after" }) },
+    ]);
+    for (const wanted of [{ after: beyond }, { atLeast: beyond }, { atLeast: beyond, view: "saved" }])
+      expect(await page(node, { clientId: "cut", timeoutMs: "25000", ...wanted })).toMatchObject({
+        status: 410,
+        code: "cursor-gone",
+      });
+    // The end itself, and everything before it, are places.
+    for (const after of [last.cursor, ends.at(-1)?.cursor ?? ""])
+      expect((await page(node, { clientId: "cut", after })).status).toBe(200);
   });
 
   it("from now on: is caught up at once, and gets what comes and nothing older", async () => {

@@ -124,14 +124,14 @@ describe("pages of one node, on a real log and database", () => {
     expect((await page(node, { clientId: "erased" })).events).toEqual([]);
   });
 
-  it("answers atLeast for an event that is there, and 503 behind for one that is not", async () => {
+  it("answers atLeast for an event that is there, 410 for one beyond the log's end, and 503 behind for one not saved yet", async () => {
     const [one] = (await given.append(given.event("token"))) as [Placed];
     expect((await page(node, { clientId: "token", atLeast: one.cursor })).text).toBe(bodyOf([one], one.cursor));
     const future = encodeCursor({ epoch: 1, partition: one.partition, offset: one.offset + 100n });
-    const late = await page(node, { clientId: "token", atLeast: future, timeoutMs: "50" });
-    expect([late.status, late.code, late.headers.get("retry-after")]).toEqual([503, "behind", "1"]);
+    const beyond = await page(node, { clientId: "token", atLeast: future });
+    expect([beyond.status, beyond.code]).toEqual([410, "cursor-gone"]);
     const notSaved = await page(node, { clientId: "token", atLeast: one.cursor, view: "saved", timeoutMs: "50" });
-    expect(notSaved.code).toBe("behind");
+    expect([notSaved.status, notSaved.code, notSaved.headers.get("retry-after")]).toEqual([503, "behind", "1"]);
     await given.save(one.partition, one.offset + 1n);
     expect((await page(node, { clientId: "token", atLeast: one.cursor, view: "saved" })).events).toHaveLength(1);
   });

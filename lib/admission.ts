@@ -6,6 +6,7 @@ import { Type } from "typebox";
 import { type Access, noAccess } from "./access.ts";
 import { declaredBytes, noRoom } from "./body.ts";
 import type { Clock } from "./clock.ts";
+import { excerpt } from "./excerpt.ts";
 import { sendProblem } from "./faults.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
@@ -129,13 +130,26 @@ function refusal({ headers }: FastifyRequest, found: Access | null, rules: Route
   }
   if (rules.kind === "operate" && !found?.holds("operate"))
     return problem("forbidden", "This key lacks the verb operate: use an operator's key.");
-  const encoding = headers["content-encoding"];
+  return bodyRefusal(headers, rules.consumes);
+}
+
+/** Another content type is refused by the server library, which looks for its parser. */
+function bodyRefusal(headers: FastifyRequest["headers"], consumes: readonly string[] | undefined): Problem | null {
+  const { "content-encoding": encoding, "content-type": type } = headers;
   if (encoding !== undefined && encoding !== "identity")
     return problem("unsupported-media-type", `Content-encoding ${encoding} is not taken: send the body as it is.`);
-  if (rules.consumes && headers["content-type"] === undefined)
-    return problem("unsupported-media-type", `Say the body's content type: ${rules.consumes.join(" or ")}.`);
+  // Most send just this.
+  if (!consumes || type === "application/json") return null;
+  if (type === undefined)
+    return problem("unsupported-media-type", `Say the body's content type: ${consumes.join(" or ")}.`);
+  const charset = CHARSET.exec(type)?.[1];
+  if (charset !== undefined && !UTF_8.test(charset))
+    return problem("unsupported-media-type", `Charset ${excerpt(charset)} is not taken: encode the body as UTF-8.`);
   return null;
 }
+
+const CHARSET = /;\s*charset\s*=\s*"?([^";\s]*)/i;
+const UTF_8 = /^utf-?8$/i;
 
 /** A route of the contract tells all it takes, so that nothing is ignored silently and the document is complete. */
 function requireClosedSchema(route: RouteOptions): void {

@@ -1,8 +1,9 @@
 /** Every way in which a request can fail → one problem. The only place that knows the server library's error codes. */
-import { type ServerResponse, STATUS_CODES } from "node:http";
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { excerpt } from "./excerpt.ts";
 import type { Log } from "./log.ts";
 import { type Problem, type ProblemCode, ProblemError, problem } from "./problem.ts";
 
@@ -42,6 +43,13 @@ export const errorHandler =
     log.error("request failed", { method: request.method, route: request.routeOptions.url, error });
     return sendProblem(reply, problem("internal-error", "It is in this node's log. Trying again may help."));
   };
+
+/** For the header `Expect` with anything but `100-continue`: no route sees such a request, and nobody reads its body. */
+export function refuseExpectation({ headers: { expect = "" } }: IncomingMessage, response: ServerResponse): void {
+  const detail = `Expect: ${excerpt(expect)} is not known: leave it out, or send 100-continue.`;
+  const body = JSON.stringify(problem("expectation-failed", detail));
+  response.writeHead(417, { "content-type": PROBLEM_TYPE, connection: "close" }).end(body);
+}
 
 /** What is not even HTTP never reaches a route: the answer goes straight to the socket, which then closes. */
 export function clientErrorHandler(error: Error & { code?: string }, socket: Socket): void {

@@ -19,7 +19,7 @@ import { guardRoute } from "./admission.ts";
 import { bodyParser } from "./body.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { LIMITS } from "./event.ts";
-import { clientErrorHandler, errorHandler, sendProblem } from "./faults.ts";
+import { clientErrorHandler, errorHandler, refuseExpectation, sendProblem } from "./faults.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import { describeRoutes } from "./openapi.ts";
@@ -96,6 +96,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     clientErrorHandler,
     frameworkErrors: (error, request, reply) => void errorHandler(log)(error, request, reply),
   }).withTypeProvider<TypeBoxTypeProvider>();
+  server.server.on("checkExpectation", refuseExpectation);
   server.server.maxConnections = options.connectionsMax ?? 20_000;
   const state = { draining: false, sinceMs: clock.now() };
   const room = new Room(options.bodiesBytesMax ?? BODIES_BYTES_MAX, clock);
@@ -138,7 +139,9 @@ function answerUnknown(server: Server, metrics: Metrics): void {
   server.addHook("onRoute", ({ url, method }) => void routes.push({ url, methods: [method].flat() }));
   server.setNotFoundHandler((request, reply) => {
     const path = request.url.split("?")[0] ?? "";
-    const methods = new Set(routes.filter(({ url }) => matches(url, path)).flatMap((route) => route.methods));
+    const same = routes.filter(({ url }) => url === path);
+    const found = same.length > 0 ? same : routes.filter(({ url }) => matches(url, path));
+    const methods = new Set(found.flatMap((route) => route.methods));
     const allowed = [...methods].join(", ");
     metrics.httpRequestMs.observe({ route: "none", status: allowed ? 405 : 404 }, reply.elapsedTime);
     if (!allowed) return sendProblem(reply, problem("not-found", `${path} is not known: see /openapi.json.`));

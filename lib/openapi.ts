@@ -17,9 +17,15 @@ const ProblemSchema = Type.Object(
     detail: Type.String({ description: "What is wrong, with the value, and what to do about it." }),
     field: Type.Optional(Type.String({ description: "JSON pointer or parameter name." })),
     problems: Type.Optional(
-      Type.Array(Type.Object({ field: Type.String(), detail: Type.String() }), {
-        description: "Each fault by itself.",
-      }),
+      Type.Array(
+        Type.Object({
+          index: Type.Optional(Type.Integer({ description: "Of the event, from 0, with a POST of events." })),
+          code: Type.Optional(Type.Enum(Object.keys(PROBLEMS), { description: "With a POST of events." })),
+          field: Type.String({ description: "JSON pointer inside the event, or parameter name." }),
+          detail: Type.String(),
+        }),
+        { description: "Each fault by itself." },
+      ),
     ),
     problemsTotal: Type.Optional(Type.Integer({ description: "Of which the first 1,000 are listed." })),
     stored: Type.Optional(
@@ -30,27 +36,46 @@ const ProblemSchema = Type.Object(
   { $id: "Problem" },
 );
 
-/** Which problems any API route may answer. */
-const ANSWERS: Readonly<Record<string, string>> = {
+declare module "fastify" {
+  interface FastifySchema {
+    /** Statuses of problems that this route answers besides those of every route of its kind. */
+    readonly problems?: readonly (keyof typeof ANSWERS)[];
+  }
+}
+
+const ANSWERS = {
   400: "The request is wrong; nothing was done.",
   401: "A key is needed and none, or none that is known, was given.",
-  403: "The key does not allow this for this clientId, whether or not the client exists.",
+  403: "The key does not allow this for this clientId, whether or not the client exists; or a node without keys was asked by a foreign name.",
+  404: "There is no such thing.",
+  405: "The address is another's, which does not know the method: `Allow` says which it knows.",
+  410: "No log here has the place that the cursor names: start again from an earlier one, or with after=0.",
+  413: "The body is too large.",
+  415: "The body's content type, charset or encoding is not taken.",
+  426: "This address speaks WebSocket only.",
   503: "Not now: `Retry-After` says when.",
   default: "Any other problem.",
-};
+} as const;
+
+/** What no operation can say of itself. */
+const ABOUT =
+  "Errors are application/problem+json with a stable code. Every GET is served as HEAD too, but the live one. Before a route " +
+  "is found a request may be refused with 400 malformed-request, 404 not-found, 405 method-not-allowed (Allow names the " +
+  "methods), 408 request-timeout, 417 expectation-failed and 431 headers-too-large.";
 
 const RETRY_AFTER = { "Retry-After": Type.Integer({ description: "Seconds to wait before trying again." }) };
 
-const problemAnswers = Object.fromEntries(
-  Object.entries(ANSWERS).map(([status, description]) => [
-    status,
-    {
-      description,
-      content: { [PROBLEM_TYPE]: { schema: Type.Ref("Problem#") } },
-      ...(status === "503" && { headers: RETRY_AFTER }),
-    },
-  ]),
-);
+const problemAnswers = (...statuses: readonly (keyof typeof ANSWERS)[]): object =>
+  Object.fromEntries(
+    statuses.map((status) => [
+      status,
+      {
+        description: ANSWERS[status],
+        content: { [PROBLEM_TYPE]: { schema: Type.Ref("Problem#") } },
+        ...(status === 503 && { headers: RETRY_AFTER }),
+      },
+    ]),
+  );
 
 /**
  * Must be awaited before the first route is added: only later routes are in the document.
@@ -60,26 +85,30 @@ export async function describeRoutes(server: FastifyInstance, title: string): Pr
   server.addSchema(ProblemSchema);
   const openapi: FastifyDynamicSwaggerOptions["openapi"] = {
     openapi: "3.1.0",
-    info: { title, version: "1" },
+    info: { title, version: "1", description: ABOUT },
     components: { securitySchemes: { bearer: { type: "http", scheme: "bearer" } } },
   };
   const refResolver: FastifyDynamicSwaggerOptions["refResolver"] = {
     buildLocalReference: ({ $id }, _uri, _fragment, i) => (typeof $id === "string" ? $id : `def-${i}`),
   };
-  const transform: FastifyDynamicSwaggerOptions["transform"] = ({ schema, url }) => ({
-    schema: told(schema, url),
+  const transform: FastifyDynamicSwaggerOptions["transform"] = ({ schema, url, route }) => ({
+    schema: told(schema, url, route.config?.access === "open"),
     url,
   });
   await server.register(swagger, { openapi, refResolver, transform });
 }
 
 /** Routes without a schema (files of the page) are not in the document. */
-function told(schema: FastifySchema | undefined, url: string): FastifySchema {
+function told(schema: FastifySchema | undefined, url: string, open: boolean): FastifySchema {
   if (!schema) return { hide: true };
-  if (!url.startsWith(API_PREFIX)) return schema;
-  const response = { ...problemAnswers, ...(schema.response as object) };
+  if (open) return schema;
+  const { problems = [], ...rest } = schema;
+  const ofBodies = schema.consumes ? ([413, 415] as const) : [];
+  const ofTheContract = url.startsWith(API_PREFIX) ? ([400, "default"] as const) : [];
+  const refused = problemAnswers(401, 403, 503, ...ofTheContract, ...ofBodies, ...problems);
   const querystring = withoutDefaults(schema.querystring);
-  return { ...schema, ...(querystring ? { querystring } : {}), response, security: [{ bearer: [] }] };
+  const response = { ...refused, ...(schema.response as object) };
+  return { ...rest, ...(querystring ? { querystring } : {}), response, security: [{ bearer: [] }] };
 }
 
 /** A parameter that has a default may be left out; only for the handler it is always there. */

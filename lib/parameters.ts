@@ -2,7 +2,8 @@
 import { parse } from "node:querystring";
 import type { TSchema } from "typebox";
 import { Compile } from "typebox/compile";
-import { ProblemError, problem } from "./problem.ts";
+import { excerpt, pointer } from "./excerpt.ts";
+import { type Problem, ProblemError, problem } from "./problem.ts";
 
 type Values = Readonly<Record<string, unknown>>;
 /** Fastify's form of an answer. */
@@ -42,7 +43,9 @@ interface PropertySchema {
   readonly format?: string;
   readonly minimum?: number;
   readonly maximum?: number;
+  readonly minItems?: number;
   readonly maxItems?: number;
+  readonly items?: PropertySchema;
   readonly default?: unknown;
   readonly enum?: readonly unknown[];
   readonly anyOf?: readonly { readonly const?: unknown }[];
@@ -59,7 +62,7 @@ type Properties = ReadonlyMap<string, PropertySchema>;
  */
 export function compileParameters(schema: TSchema): (given: unknown) => Checked {
   const check = Compile(schema);
-  const properties: Properties = new Map(Object.entries("properties" in schema ? (schema.properties ?? {}) : {}));
+  const properties = propertiesOf(schema);
   const defaults = Object.fromEntries(
     [...properties].flatMap(([name, one]) => (one.default === undefined ? [] : [[name, one.default]])),
   );
@@ -73,12 +76,56 @@ export function compileParameters(schema: TSchema): (given: unknown) => Checked 
   };
 }
 
+/**
+ * The same for a small JSON object, of which nothing is converted nor filled in; fields are JSON pointers.
+ * @param schema an object that allows no other properties and requires none
+ * @returns a check whose result is the problem, or null
+ */
+export function compileBody(schema: TSchema): (given: unknown) => Problem | null {
+  const check = Compile(schema);
+  const properties = propertiesOf(schema);
+  return (given) => {
+    const valid: boolean = check.Check(given);
+    if (valid) return null;
+    if (typeof given === "object" && given !== null && !Array.isArray(given))
+      return faulty(explainBody(given as Values, properties, check.Errors(given)));
+    const known = [...properties.keys()].join(", ");
+    return problem("invalid-parameter", `The body must be an object with any of ${known}, not ${shown(given)}.`, {
+      field: "",
+    });
+  };
+}
+
+function explainBody(given: Values, properties: Properties, errors: readonly SchemaError[]): ParameterFault[] {
+  return Object.entries(given).flatMap(([name, value]) => {
+    const property = properties.get(name);
+    if (!property) return [{ field: pointer([name]), detail: unknown(excerpt(name), properties) }];
+    const error = errors.find(({ instancePath }) => instancePath.split("/")[1] === name);
+    if (!error) return [];
+    const nth = error.instancePath.split("/")[2];
+    const [path, schema, at]: [string[], PropertySchema, unknown] =
+      nth === undefined
+        ? [[name], property, value]
+        : [[name, nth], property.items ?? {}, (value as readonly unknown[])[Number(nth)]];
+    return [{ field: pointer(path), detail: `${path.join("/")} ${wrong(schema, at, error.message)}.` }];
+  });
+}
+
+const propertiesOf = (schema: TSchema): Properties =>
+  new Map(Object.entries("properties" in schema ? (schema.properties ?? {}) : {}));
+
 function convert(schema: PropertySchema | undefined, text: unknown): unknown {
   const type = schema?.type;
   if (type === "array") return Array.isArray(text) ? text : [text];
   if (type === "integer" && typeof text === "string" && INTEGER.test(text)) return Number(text);
   if (type === "boolean" && (text === "true" || text === "false")) return text === "true";
   return text;
+}
+
+/** As the library tells it. */
+interface SchemaError {
+  readonly instancePath: string;
+  readonly message: string;
 }
 
 /** One wrong parameter. */
@@ -88,7 +135,7 @@ interface ParameterFault {
 }
 
 /** `first` covers tools that show one detail only. */
-function faulty(faults: readonly ParameterFault[]): ReturnType<typeof problem> {
+function faulty(faults: readonly ParameterFault[]): Problem {
   const [first] = faults;
   const detail = faults.map((fault) => fault.detail).join(" ");
   return problem("invalid-parameter", detail, {
@@ -105,15 +152,14 @@ function explain(
   texts: Values,
   properties: Properties,
   required: readonly string[],
-  errors: readonly { readonly instancePath: string; readonly message: string }[],
+  errors: readonly SchemaError[],
 ): ParameterFault[] {
-  const known = [...properties.keys()];
   const missing = required.filter((name) => !(name in texts) && properties.get(name)?.default === undefined);
   const faults = missing.map((name) => ({ field: name, detail: `${name} is missing.` }));
   for (const [name, value] of Object.entries(texts)) {
     const property = properties.get(name);
     const error = errors.find(({ instancePath }) => instancePath.split("/")[1] === name);
-    if (!property) faults.push({ field: name, detail: `${name} is not known here${useOneOf(known)}.` });
+    if (!property) faults.push({ field: name, detail: unknown(name, properties) });
     else if (Array.isArray(value) && property.type !== "array")
       faults.push({ field: name, detail: `${name} is given ${value.length} times: give it once.` });
     else if (error) faults.push({ field: name, detail: `${name} ${wrong(property, value, error.message)}.` });
@@ -121,7 +167,8 @@ function explain(
   return faults;
 }
 
-const useOneOf = (known: readonly string[]): string => (known.length > 0 ? `: use ${known.join(", ")}` : "");
+const unknown = (name: string, known: Properties): string =>
+  `${name} is not known here${known.size > 0 ? `: use ${[...known.keys()].join(", ")}` : ""}.`;
 
 /** At most 200 characters of what was sent. */
 const shown = (value: unknown): string => JSON.stringify(value).slice(0, 200);
@@ -141,11 +188,14 @@ function wrong(property: PropertySchema, value: unknown, message: string): strin
 /** A time zone after a space, which was a + once. */
 const SPACED_ZONE = /T.* \d\d:?\d\d$/i;
 
-function wanted({ type, format, minimum, maximum, ...property }: PropertySchema): string | undefined {
+function wanted(property: PropertySchema): string | undefined {
+  const { type, format, minimum, maximum, minItems = 0, maxItems } = property;
   const words = property.enum ?? property.anyOf?.flatMap((one) => (one.const === undefined ? [] : [one.const]));
   if (words && words.length > 0) return `must be one of ${words.join(", ")}`;
   if (type === "boolean") return "must be true or false";
   if (format === "date-time") return "must be an RFC 3339 time, as 2026-01-31T08:00:00Z";
+  if (type === "string") return "must be a text";
+  if (type === "array") return `must be a list${maxItems === undefined ? "" : ` of ${minItems} to ${maxItems}`}`;
   if (type !== "integer") return undefined;
   return `must be a whole number${minimum === undefined || maximum === undefined ? "" : ` from ${minimum} to ${maximum}`}`;
 }

@@ -1,6 +1,6 @@
 /** Routes ↔ status codes of ingest; the only file here that knows HTTP. */
 import { Type } from "typebox";
-import { demand } from "#lib/access.ts";
+import type { Access } from "#lib/access.ts";
 import type { Clock } from "#lib/clock.ts";
 import { encodeCursor, type Position } from "#lib/cursor.ts";
 import { type Event, LIMITS } from "#lib/event.ts";
@@ -8,7 +8,7 @@ import { rawBody, type Server } from "#lib/http.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
-import { accept } from "./accept.ts";
+import { accept, PROBLEMS_LISTED_MAX } from "./accept.ts";
 import { LogFull } from "./retention.ts";
 
 const strict = { additionalProperties: false };
@@ -72,12 +72,32 @@ export function registerIngest(server: Server, ingest: IngestRoutes, clock: Cloc
         throw new ProblemError(accepted.problem);
       }
       const { events, single } = accepted;
-      for (const { clientId } of events) demand(request.access, "append", clientId);
+      demandAll(request.access, events, single);
       const positions = await publish(ingest, events);
       reply.code(201).type("application/json");
       return single ? receipt(events[0] as Event, positions[0] as Position) : receipts(events, positions);
     },
   );
+}
+
+/**
+ * Nothing of the clientId is said back: the answer is the same for every one that the key does not open.
+ * @throws ProblemError forbidden, with each event that is
+ */
+function demandAll(access: Access, events: readonly Event[], single: boolean): void {
+  if (events.every(({ clientId }) => access.allows("append", clientId))) return;
+  const refused = [...events.entries()].flatMap(([index, { clientId }]) =>
+    access.allows("append", clientId) ? [] : [index],
+  );
+  const [first] = refused;
+  const what = single
+    ? "this clientId"
+    : `the clientId of ${refused.length} of ${events.length} events, the first at ${first}`;
+  const detail = `This key may not append for ${what}: use the client's own key, or have it added.`;
+  const field = single ? "/clientId" : `/${first}/clientId`;
+  const each = { code: "forbidden", field: "/clientId", detail: "This key may not append for this clientId." };
+  const problems = refused.slice(0, PROBLEMS_LISTED_MAX).map((index) => ({ index, ...each }));
+  throw new ProblemError(problem("forbidden", detail, { field, problems, problemsTotal: refused.length }));
 }
 
 async function publish(ingest: IngestRoutes, events: readonly Event[]): Promise<readonly Position[]> {

@@ -80,6 +80,7 @@ function registerPages(server: Server, { query, clock }: QueryParts): void {
           "A page may hold fewer events than the limit while hasMore is true: go on from next.",
         querystring: PageParameters,
         response: { 200: PageAnswer },
+        problems: [410],
       },
     },
     async (request, reply) => {
@@ -132,9 +133,16 @@ async function registerLive(server: Server, { query, log, clock, metrics }: Quer
         'Frames: {"type":"events","clientId","events":[…]}, {"type":"caughtUp"|"fellBehind","clientId","cursor"}, ' +
         '{"type":"problem","clientId","problem"}. caughtUp comes as soon as the follower is caught up, and again with ' +
         "every heartbeat: its cursor, or the last event's, is where to resume. Where the header Authorization cannot be " +
-        'sent, the first message is {"op":"authenticate","token":…}.',
+        'sent, the first message is {"op":"authenticate","token":…}. What is wrong with the parameters, the token of a first ' +
+        "message, the key's rights or the cursor is told after the upgrade: a frame problem, and the close code 4400, 4401, " +
+        "4403 or 4410. A header Authorization that is not known, a foreign host name and a malformed handshake are refused " +
+        "before it, with the statuses below. Other close codes: 1011 a mistake of Spillway's, 1012 reconnect with your cursor, " +
+        "1013 later, 4408 silent. There are no server-sent events: whoever accepts text/event-stream gets 426.",
       querystring: LiveParameters,
-      response: { 101: Type.Null({ description: "The connection is a WebSocket now." }) },
+      response: {
+        101: Type.Null({ description: "The connection is a WebSocket now, and tells all else by its frames." }),
+      },
+      problems: [426],
     },
     handler: (_request, reply) => {
       void reply.header("upgrade", "websocket");

@@ -89,7 +89,7 @@ async function sampleServer(more: Partial<ServerOptions> = {}) {
   }));
   server.get(
     "/api/v1/letters/:id",
-    { schema: { params: Type.Object({ id: Type.Integer() }, closed) } },
+    { schema: { params: Type.Object({ id: Type.Integer() }, closed), problems: [404, 405] } },
     (request) => request.params,
   );
   server.get("/slow", { config: { access: "open" } }, async () => {
@@ -115,13 +115,9 @@ describe("a caller", () => {
     );
     const guarded = routes.filter(({ path }) => !["/healthz", "/readyz", "/api/v1/events/live"].includes(path));
     expect(guarded.map(({ path, method }) => `${method} ${path}`).toSorted()).toEqual(
-      [`GET ${EVENTS}`, "GET /api/v1/letters/{id}", "GET /metrics", `POST ${EVENTS}`].toSorted(),
+      [`GET ${EVENTS}`, "GET /api/v1/letters/{id}", "GET /metrics", "GET /openapi.json", `POST ${EVENTS}`].toSorted(),
     );
-    for (const { path, method } of [
-      ...guarded,
-      { path: "/openapi.json", method: "GET" },
-      { path: EVENTS, method: "HEAD" },
-    ])
+    for (const { path, method } of [...guarded, { path: EVENTS, method: "HEAD" }])
       for (const headers of [{}, as(""), as("wrong"), { authorization: "Basic b25l" }, { authorization: "one" }]) {
         const answer = await server.inject({ method: method as "GET", url: path, headers });
         expect(answer.statusCode, `${method} ${path}`).toBe(401);
@@ -236,6 +232,24 @@ describe("a body", () => {
     const { server } = await sampleServer();
     const headers = { "content-type": type, "content-encoding": "identity" };
     expect((await post(server, '{"clientId":"1"}', headers)).statusCode).toBe(201);
+  });
+
+  test.each([
+    ["application/json; charset=utf-16", 415],
+    ['application/json;charset="ISO-8859-1"', 415],
+    ["application/json; charset=", 415],
+    ["application/json; charset=utf-8", 201],
+    ['application/json; Charset="UTF-8"', 201],
+    ["application/json; profile=x", 201],
+  ])("of type %s is answered with %i: all text is UTF-8", async (type, status) => {
+    const { server } = await sampleServer({ access: null });
+    const headers = { "content-type": type };
+    const answer = await server.inject({ method: "POST", url: EVENTS, payload: '{"clientId":"1"}', headers });
+    expect(answer.statusCode).toBe(status);
+    const words = expect.stringContaining("encode the body as UTF-8");
+    expect(answer.json()).toMatchObject(
+      status === 415 ? { code: "unsupported-media-type", detail: words } : { id: "1" },
+    );
   });
 
   test("beyond 4 MiB gets 413, told or not how long it is", async () => {
@@ -372,6 +386,13 @@ describe("an error", () => {
     expect(String(headers["allow"]).split(", ").toSorted()).toEqual(["GET", "HEAD", "POST"]);
   });
 
+  test("of the wrong method goes by the address itself before any pattern that it fits", async () => {
+    const { server } = await sampleServer({ access: null });
+    server.post("/api/v1/letters/again", { schema: {} }, () => ({}));
+    const answer = await server.inject({ method: "DELETE", url: "/api/v1/letters/again" });
+    expect([answer.statusCode, answer.headers.allow]).toEqual([405, "POST"]);
+  });
+
   test("that is ours is logged, and tells the caller nothing of what happened", async () => {
     const { server, logged } = await sampleServer({ access: null });
     expect((await server.inject("/boom")).body).not.toContain("hunter2");
@@ -396,6 +417,23 @@ describe("an error", () => {
 });
 
 describe("the document", () => {
+  test("tells of operators' routes what they want and answer, and which refusals a body and a route have of their own", async () => {
+    const { server } = await sampleServer();
+    const { paths, info, components } = (await server.inject({ url: "/openapi.json", headers: as("one") })).json();
+    for (const path of ["/metrics", "/openapi.json"]) {
+      expect(paths[path].get.security).toEqual([{ bearer: [] }]);
+      expect(Object.keys(paths[path].get.responses).sort()).toEqual(["200", "401", "403", "503"]);
+    }
+    for (const path of ["/healthz", "/readyz"]) expect(paths[path].get.security).toBeUndefined();
+    expect(Object.keys(paths[EVENTS].post.responses)).toEqual(expect.arrayContaining(["413", "415"]));
+    expect(Object.keys(paths[EVENTS].get.responses)).not.toContain("413");
+    expect(Object.keys(paths["/api/v1/letters/{id}"].get.responses)).toEqual(expect.arrayContaining(["404", "405"]));
+    for (const word of ["HEAD", "404", "405", "408", "417", "431"]) expect(info.description).toContain(word);
+    const { properties, required } = components.schemas.Problem.properties.problems.items;
+    expect(Object.keys(properties).sort()).toEqual(["code", "detail", "field", "index"]);
+    expect(required.sort()).toEqual(["detail", "field"]);
+  });
+
   test("has every route of the contract with its schemas, its security and its problems", async () => {
     const { server } = await sampleServer();
     const { paths, components, openapi } = (await server.inject({ url: "/openapi.json", headers: as("one") })).json();
@@ -464,6 +502,18 @@ describe("on the wire", () => {
     const answer = await text(socket);
     expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request\r\n/);
     expect(JSON.parse(answer.split("\r\n\r\n")[1] ?? "")).toMatchObject({ code: "malformed-request" });
+    stop.abort();
+    await ended;
+  });
+
+  test("an expectation that nobody knows is a problem, and a closed connection", async () => {
+    const { open, stop, ended } = await listening();
+    const socket = await open();
+    socket.write(`POST ${EVENTS} HTTP/1.1\r\nhost: x\r\nexpect: 200-ok\r\ncontent-length: 2\r\n\r\n{}`);
+    const answer = await text(socket);
+    expect(answer).toMatch(/^HTTP\/1.1 417 .*content-type: application\/problem\+json/is);
+    expect(answer).toContain('"code":"expectation-failed"');
+    expect(answer).toContain('Expect: \\"200-ok\\" is not known');
     stop.abort();
     await ended;
   });

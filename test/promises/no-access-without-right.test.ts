@@ -166,7 +166,7 @@ const OPERATOR_ROUTES: Readonly<Record<string, number>> = {
 };
 const OPEN_ROUTES = ["GET /healthz", "GET /readyz"];
 /** Neither a client's nor an operator's: any key opens it. */
-const ANY_KEY_ROUTES: readonly string[] = [];
+const ANY_KEY_ROUTES: readonly string[] = ["GET /openapi.json"];
 
 async function routesOf(role: Role): Promise<string[]> {
   const { status, body } = await ask("/openapi.json", bearer("own"), {}, role);
@@ -236,12 +236,17 @@ describe.each(Object.entries(CLIENT_ROUTES))("%s", (route, attack) => {
 
 test("one foreign event in a batch refuses the whole batch, wherever it stands", async () => {
   const own = { ...eventOf(OWN), id: "in-a-refused-batch" };
-  for (const batch of [
-    [own, eventOf(FOREIGN)],
-    [eventOf(FOREIGN), own],
-    [own, own, eventOf(NOBODY), own],
-  ])
-    expect((await post(bearer("own"), batch)).status).toBe(403);
+  for (const [batch, ...foreign] of [
+    [[own, eventOf(FOREIGN)], 1],
+    [[eventOf(FOREIGN), own], 0],
+    [[own, own, eventOf(NOBODY), own, eventOf(FOREIGN)], 2, 4],
+  ] as const) {
+    const { status, body } = await post(bearer("own"), batch);
+    expect(status).toBe(403);
+    const { field, problems } = JSON.parse(body) as { field: string; problems: { index: number; field: string }[] };
+    expect(field).toBe(`/${foreign[0]}/clientId`);
+    expect(problems.map((one) => [one.index, one.field])).toEqual(foreign.map((index) => [index, "/clientId"]));
+  }
   const { page: all } = await new Reader(spillway.history, TOKENS.own).page(web, { clientId: OWN, limit: 1_000 });
   expect(all?.events.map(({ id }) => id)).not.toContain("in-a-refused-batch");
 });

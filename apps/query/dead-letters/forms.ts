@@ -1,10 +1,10 @@
 /** What may be asked of dead letters, and how they are printed. Pure. */
 import { type Static, type TSchema, Type } from "typebox";
-import { Compile } from "typebox/compile";
 import { BEGINNING, decodeCursor, encodeCursor, type Position } from "#lib/cursor.ts";
 import { eventJson } from "#lib/event.ts";
 import { excerpt } from "#lib/excerpt.ts";
 import { fromUtf8, jsonFault } from "#lib/json.ts";
+import { compileBody } from "#lib/parameters.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { ANYTHING, FIRST, type JudgedLetter, type JudgedLetters, type Outcome } from "./dead-letters.ts";
 import type { Selection } from "./rows.ts";
@@ -61,7 +61,7 @@ export const RedriveBody = Type.Object(
   strict,
 );
 
-const bodyCheck = Compile(RedriveBody);
+const bodyFault = compileBody(RedriveBody);
 
 const where = { position, partition: Type.Integer(), offset: Type.Integer() };
 const time = Type.String({ format: "date-time" });
@@ -141,12 +141,9 @@ function checked(body: Uint8Array): Static<typeof RedriveBody> {
   const fault = jsonFault(text, { depthMax: 2, keysMax: 10, spaceAllowed: true });
   if (fault !== null) throw new ProblemError(problem(fault.code, `${fault.detail}.`, { field: fault.pointer }));
   const given: unknown = JSON.parse(text);
-  if (bodyCheck.Check(given)) return given;
-  const [first] = bodyCheck.Errors(given);
-  throw wrong(
-    first?.instancePath ?? "",
-    `the body${first?.instancePath ?? ""} ${first?.message ?? "is not understood"}`,
-  );
+  const refused = bodyFault(given);
+  if (refused !== null) throw new ProblemError(refused);
+  return given as Static<typeof RedriveBody>;
 }
 
 /** @throws ProblemError invalid-parameter */

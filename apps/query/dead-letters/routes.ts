@@ -1,5 +1,6 @@
 /** Routes ↔ status codes of dead letters. */
 import { rawBody, type Server } from "#lib/http.ts";
+import { ProblemError, problem } from "#lib/problem.ts";
 import type { DeadLetters } from "./dead-letters.ts";
 import {
   ListAnswer,
@@ -51,10 +52,16 @@ export function registerDeadLetters(server: Server, node: { readonly deadLetters
         tags,
         summary: "One of them with its bytes, and its event where it can be decoded by now",
         params: PositionParameter,
+        problems: [404, 405],
         response: { 200: ShowAnswer },
       },
     },
     async (request, reply) => {
+      // Another address, and no position of this one.
+      if (request.params.position === "redrive") {
+        void reply.header("allow", "POST");
+        throw new ProblemError(problem("method-not-allowed", `Use POST, not ${request.method}.`));
+      }
       const letter = await node.deadLetters.show(request.access, placeOf(request.params.position, "position"));
       return reply.type("application/json").send(letterText(letter));
     },

@@ -93,3 +93,24 @@ test("the document names the headers of a page and of a 503", async () => {
     "Retry-After": { description: expect.stringContaining("Seconds"), schema: { type: "integer" } },
   });
 });
+
+test("re-driving is asked for with POST: with another method its address is no position that is wrong", async () => {
+  const answer = await server.inject("/api/v1/dead-letters/redrive");
+  expect(answer.json()).toMatchObject({ status: 405, code: "method-not-allowed", detail: "Use POST, not GET." });
+  expect(answer.headers.allow).toBe("POST");
+  const other = await server.inject({ method: "DELETE", url: "/api/v1/dead-letters/redrive" });
+  expect([other.statusCode, other.headers.allow]).toEqual([405, "POST"]);
+});
+
+test("the document tells what a page and the live address answer besides, and how that one refuses", async () => {
+  const { paths } = (await server.inject("/openapi.json")).json();
+  expect(Object.keys(paths["/api/v1/events"].get.responses)).toContain("410");
+  const { get } = paths["/api/v1/events/live"];
+  expect(Object.keys(get.responses)).toEqual(expect.arrayContaining(["101", "401", "403", "426", "503"]));
+  for (const word of ["4400", "4401", "4403", "4408", "4410", "1011", "1012", "1013", "frame problem", "event-stream"])
+    expect(get.description).toContain(word);
+  expect(Object.keys(paths["/api/v1/dead-letters/{position}"].get.responses)).toEqual(
+    expect.arrayContaining(["404", "405"]),
+  );
+  expect(paths["/openapi.json"].get.security).toEqual([{ bearer: [] }]);
+});

@@ -1,16 +1,16 @@
 import { expect, test } from "vitest";
-import { ProblemError } from "#lib/problem.ts";
+import { type Problem, ProblemError } from "#lib/problem.ts";
 import { selected } from "../../../../apps/query/dead-letters/forms.ts";
 
-/** The code of the problem that a re-drive's body is refused with. */
-function refusalOf(body: Buffer): string {
+/** The problem that a re-drive's body is refused with. */
+function refusalOf(body: Buffer | string): Problem | null {
   try {
-    selected(body);
+    selected(Buffer.from(body));
   } catch (error) {
-    if (error instanceof ProblemError) return error.problem.code;
+    if (error instanceof ProblemError) return error.problem;
     throw error;
   }
-  return "none";
+  return null;
 }
 
 test.each([
@@ -20,5 +20,28 @@ test.each([
   ["has a key twice", Buffer.from('{"after":"0","after":"0"}'), "duplicate-key"],
   ["is as it should be", Buffer.from('{"after":"0"}'), "none"],
 ])("a body that %s is judged as an event's is", (_, body, code) => {
-  expect(refusalOf(body)).toBe(code);
+  expect(refusalOf(body)?.code ?? "none").toBe(code);
+});
+
+const FIELDS = "positions, reason, partition, after, through, limit";
+
+test.each([
+  ['{"foo":1}', "/foo", `"foo" is not known here: use ${FIELDS}.`],
+  ["[]", "", `The body must be an object with any of ${FIELDS}, not [].`],
+  ["7", "", `The body must be an object with any of ${FIELDS}, not 7.`],
+  ['{"after":7}', "/after", "after must be a text, not 7."],
+  ['{"partition":"x"}', "/partition", 'partition must be a whole number from 0 to 2147483647, not "x".'],
+  ['{"after":"0","limit":1001}', "/limit", "limit must be a whole number from 1 to 1000, not 1001."],
+  ['{"positions":[]}', "/positions", "positions must be a list of 1 to 1000, not []."],
+  ['{"positions":"x"}', "/positions", 'positions must be a list of 1 to 1000, not "x".'],
+  ['{"positions":["x",8]}', "/positions/1", "positions/1 must be a text, not 8."],
+])("a fault in the body %s is told with its name, its value and what to write", (body, field, detail) => {
+  expect(refusalOf(body)).toMatchObject({ field, detail, title: expect.stringContaining("field") });
+});
+
+test("several faults are told one by one", () => {
+  const { detail, problems } = refusalOf('{"foo":1,"after":2}') as Problem;
+  expect(problems).toMatchObject([{ field: "/foo" }, { field: "/after" }]);
+  expect(detail).toContain("foo");
+  expect(detail).toContain("after must be a text");
 });

@@ -121,7 +121,7 @@ test("an id that is sent again is not shown again while pages use all of their c
     expect(idsOf(follower)).toEqual([...placed.map(({ event }) => event.id), "new"]);
     follower.cut();
     // Pages of what is unsaved wait for their look-up as the others for their rows, and say so rather than show a copy.
-    for (const timeoutMs of ["100", "5000"]) {
+    for (const timeoutMs of ["700", "5000"]) {
       const unsaved = await page(node, { clientId, after: placed.at(-1)?.cursor ?? "", timeoutMs });
       expect([timeoutMs, unsaved.status, unsaved.code]).toEqual([timeoutMs, 503, "store-unreachable"]);
     }

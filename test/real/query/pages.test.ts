@@ -216,7 +216,7 @@ describe("while the events' table is locked", () => {
     const [one] = (await given.append(event)) as [Placed];
     await given.save(one.partition, one.offset + 1n);
     await given.append(event);
-    const hasty = { clientId: "hasty", after: one.cursor, timeoutMs: "100" };
+    const hasty = { clientId: "hasty", after: one.cursor, timeoutMs: "700" };
     expect((await page(node, hasty)).events).toEqual([]);
     // The checkpoints can be read all the while: the database is not away.
     await using _lock = await holdTransaction(given.database.url, "LOCK TABLE spillway.event IN ACCESS EXCLUSIVE MODE");

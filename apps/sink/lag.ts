@@ -29,7 +29,10 @@ export class Lag {
 
   /** Checkpoints, as they were found or committed. */
   moved(nextOffsets: ReadonlyMap<number, bigint>): void {
-    for (const [partition, nextOffset] of nextOffsets) this.#checkpoints.set(partition, nextOffset);
+    for (const [partition, nextOffset] of nextOffsets) {
+      this.#checkpoints.set(partition, nextOffset);
+      this.#parts.metrics.sinkCheckpoint.set({ partition: String(partition) }, Number(nextOffset));
+    }
   }
 
   async #measure(): Promise<void> {
@@ -45,14 +48,20 @@ export class Lag {
     } finally {
       cancel();
     }
-    metrics.sinkLagRecords.reset();
-    metrics.sinkCheckpoint.reset();
-    for (const number of partitions) {
-      const [end, nextOffset] = [this.#ends.get(number), this.#checkpoints.get(number)];
-      if (nextOffset === undefined) continue;
+    for (const number of this.#checkpoints.keys()) if (!partitions.includes(number)) this.#forget(number);
+    for (const [number, nextOffset] of this.#checkpoints) {
+      const end = this.#ends.get(number);
       const partition = String(number);
-      metrics.sinkCheckpoint.set({ partition }, Number(nextOffset));
       if (end !== undefined) metrics.sinkLagRecords.set({ partition }, Math.max(0, Number(end - nextOffset)));
     }
+  }
+
+  /** Another sink has it now. */
+  #forget(number: number): void {
+    const { sinkLagRecords, sinkCheckpoint } = this.#parts.metrics;
+    const partition = String(number);
+    this.#checkpoints.delete(number);
+    sinkLagRecords.remove({ partition });
+    sinkCheckpoint.remove({ partition });
   }
 }

@@ -58,7 +58,7 @@ test("the lag is what the log holds beyond the checkpoint when it is read, thoug
   expect((await read("lag_records"))[0]).toBe('spillway_sink_lag_records{partition="0"} 275');
 });
 
-test("a partition that another sink has now is not told of any more", async () => {
+test("a checkpoint is there with the first look, and goes with its partition to another sink", async () => {
   const { world, lag, read } = scene();
   lag.moved(
     new Map([
@@ -66,7 +66,10 @@ test("a partition that another sink has now is not told of any more", async () =
       [1, 1n],
     ]),
   );
-  await read("lag_records");
+  expect(await read("checkpoint")).toEqual([
+    'spillway_sink_checkpoint{partition="0"} 1',
+    'spillway_sink_checkpoint{partition="1"} 1',
+  ]);
   world.partitions = [1];
   expect(await read("lag_records")).toEqual(['spillway_sink_lag_records{partition="1"} 6']);
   expect(await read("checkpoint")).toEqual(['spillway_sink_checkpoint{partition="1"} 1']);

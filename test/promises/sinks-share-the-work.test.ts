@@ -163,11 +163,11 @@ async function done(sinks: readonly Role[], before: ReadonlyMap<number, bigint>)
   );
 }
 
-/** Makes a row cost the database about 0.2 ms of a processor: the sinks compete for it, and for seconds. */
+/** Makes a row cost the database about 0.8 ms of a processor: the sinks compete for it, and for many batches. */
 async function slowDatabase(): Promise<AsyncDisposable> {
   const { database } = spillway;
   await database.query(`CREATE OR REPLACE FUNCTION public.labour() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN FOR i IN 1..10000 LOOP END LOOP; RETURN NEW; END $$`);
+    $$ BEGIN FOR i IN 1..40000 LOOP END LOOP; RETURN NEW; END $$`);
   await database.query(
     "CREATE TRIGGER labour BEFORE INSERT ON spillway.event FOR EACH ROW EXECUTE FUNCTION public.labour()",
   );

@@ -45,8 +45,11 @@ function childrenOf(pid: number): number[] {
 export async function endSessions(url: string): Promise<number[]> {
   const ended = await queryOnce<{ pid: number }>(
     url,
-    `SELECT pid FROM pg_stat_activity
-      WHERE datname = current_database() AND application_name LIKE 'spillway%' AND pg_terminate_backend(pid)`,
+    // Materialized: as a condition beside the others, the ending is tried on every database's sessions.
+    `WITH own AS MATERIALIZED (
+       SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'spillway%'
+     )
+     SELECT pid FROM own WHERE pg_terminate_backend(pid)`,
   );
   return ended.map(({ pid }) => pid);
 }

@@ -6,6 +6,7 @@ import { benchPath } from "./path.ts";
 import { type Report, tell } from "./report.ts";
 import { benchSink } from "./sink/sink.ts";
 import { type BenchStack, type Needs, startStack } from "./stack.ts";
+import { benchHour, POSTGRES as HOUR_POSTGRES } from "./throttle/hour.ts";
 import { benchThrottle } from "./throttle/throttle.ts";
 
 const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n] [--out FOLDER] [--json FILE]
@@ -14,12 +15,13 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
   path      from the acknowledgement until an event is readable, saved, and in a live frame
   sink      rows/s of a backlog, next to a bare COPY loop and to one INSERT an event; several sinks; repeated ids
   throttle  what the sink leaves to others who use the database, next to fixed batches and a latency limiter
+  hour      the same over an hour of checkpoints, autovacuum and a growing table; Ctrl-C reports what it has so far
   growth    what a row costs while the table grows, as it is and in 16 hash partitions; Ctrl-C reports what it has so far
 
   --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3)
   --events   in the backlog (sink; default 400000), in each table (growth; default 20000000)
-  --seconds  of each turn (ingest: default 4; throttle: 5), or of the whole measurement (path: 20)
-  --out      folder for plots (throttle, growth)
+  --seconds  of each turn (ingest: default 4; throttle: 5), or of the whole measurement (path: 20; hour: 3600)
+  --out      folder for plots (throttle, hour, growth)
   --json     writes everything measured into FILE too
 `;
 
@@ -53,6 +55,11 @@ const QUESTIONS: Readonly<Record<string, Question>> = {
   throttle: {
     needs: { postgres: POSTGRES },
     ask: (stack, { rounds, seconds, out }) => benchThrottle(stack, count(rounds, 5), count(seconds, 5), out),
+  },
+  hour: {
+    needs: { postgres: HOUR_POSTGRES },
+    endsEarly: true,
+    ask: (stack, { seconds, out }, over) => benchHour(stack, count(seconds, 3_600) / 60, out, over),
   },
   growth: {
     needs: { postgres: SMALL_POSTGRES },

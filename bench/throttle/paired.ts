@@ -75,3 +75,10 @@ const latenciesOf = ({ fromMs, toMs }: Turn, reads: readonly Request[]): number[
   reads.filter(({ atMs }) => atMs >= fromMs + DROPPED_MS && atMs < toMs).map(({ tookMs }) => tookMs);
 
 const spread = (values: readonly number[]): Spread => [median(values), quantile(values, 0.25), quantile(values, 0.75)];
+
+/** In random order. */
+export const shuffled = <T>(items: readonly T[]): T[] =>
+  items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);

@@ -4,8 +4,9 @@ import { quantile } from "../../infra/figures.ts";
 import { writeSvg } from "../svg.ts";
 import type { Request } from "./disturbance.ts";
 import type { Passage } from "./events.ts";
+import type { Block } from "./hour.ts";
 import type { Figures } from "./paired.ts";
-import { UNITS_PER_RECORD } from "./scenarios.ts";
+import { ADAPTIVE, UNITS_PER_RECORD } from "./scenarios.ts";
 
 /** A scenario's figures by setting. */
 export interface Plotted {
@@ -127,4 +128,44 @@ function slices({ setting, turn, beganAtMs }: Passage, requests: readonly Reques
       put(name, quantile(reads, q));
   }
   return values;
+}
+
+/** Writes `hour.svg`: every block's figures over time, with its checkpoints. */
+export async function writeHour(folder: string, blocks: readonly Block[]): Promise<void> {
+  const of = (value: (figures: Figures) => number): object[] =>
+    blocks.flatMap(({ minutes, figures }) =>
+      figures.map((one) => ({ minutes, setting: one.setting, value: value(one) })).filter((one) => one.value > 0),
+    );
+  const measures = [
+    { title: "rows/s", values: of(({ rowsPerSecond }) => rowsPerSecond) },
+    { title: "batch, units", values: of(({ unitsMax }) => unitsMax) },
+    { title: "stretch", values: of(({ setting, stretch }) => (setting === ADAPTIVE ? stretch : 0)) },
+    { title: "reads p50, ms", values: of(({ p50Ms }) => p50Ms) },
+    { title: "reads p95, ms", values: of(({ p95Ms }) => p95Ms) },
+    { title: "reads p99, ms", values: of(({ p99Ms }) => p99Ms) },
+  ];
+  const marks = blocks.filter(({ checkpoints }) => checkpoints > 0).map(({ minutes }) => ({ minutes }));
+  await writeSvg(folder, "hour.svg", {
+    title: "an hour; dotted: checkpoints",
+    vconcat: measures.map(({ title, values }) => ({
+      width: 900,
+      height: 90,
+      layer: [
+        {
+          data: { values },
+          mark: { type: "line", interpolate: "step" },
+          encoding: {
+            x: { field: "minutes", type: "quantitative", title: title === "reads p99, ms" ? "minutes" : "" },
+            y: { field: "value", type: "quantitative", title },
+            color: { field: "setting", type: "nominal", title: "sink" },
+          },
+        },
+        {
+          data: { values: marks },
+          mark: { type: "rule", strokeDash: [1, 5], opacity: 0.5 },
+          encoding: { x: { field: "minutes", type: "quantitative" } },
+        },
+      ],
+    })),
+  });
 }

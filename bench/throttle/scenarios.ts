@@ -20,13 +20,14 @@ const rows =
 export const NO_SINK = "no sink";
 export const ADAPTIVE = "adaptive";
 export const FIXED_LOW = "fixed 100";
+export const FIXED_MIDDLE = "fixed 1,000";
 export const FIXED_HIGH = "fixed 5,000";
 
 export const SETTINGS: readonly Setting[] = [
   { name: NO_SINK, make: null },
   { name: ADAPTIVE, make: () => new AdaptiveController() },
   { name: FIXED_LOW, make: rows(100) },
-  { name: "fixed 1,000", make: rows(1_000) },
+  { name: FIXED_MIDDLE, make: rows(1_000) },
   { name: FIXED_HIGH, make: rows(5_000) },
   { name: "EWMA limiter", make: () => new EwmaLimiter() },
 ];

@@ -9,7 +9,7 @@ import type { BenchStack } from "../stack.ts";
 import { type Arena, openArena, type Turn } from "./arena.ts";
 import { CALM } from "./disturbance.ts";
 import { EVENTS, middle, type Passage, passage } from "./events.ts";
-import { type Figures, figures, rowsRatio } from "./paired.ts";
+import { type Figures, figures, rowsRatio, shuffled } from "./paired.ts";
 import { writePlots } from "./plots.ts";
 import { ADAPTIVE, FAR, FIXED_HIGH, FIXED_LOW, FREE, SETTINGS, STEADY, type Steady } from "./scenarios.ts";
 
@@ -101,12 +101,6 @@ async function inPassages(server: PostgresServer, arena: Arena, times: number, p
     }
   return passages;
 }
-
-const shuffled = <T>(items: readonly T[]): T[] =>
-  items
-    .map((item) => ({ item, at: Math.random() }))
-    .sort((a, b) => a.at - b.at)
-    .map(({ item }) => item);
 
 function report(measured: Measured, rounds: number, seconds: number): Report {
   const { steady, passages } = measured;

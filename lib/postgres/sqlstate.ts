@@ -17,7 +17,6 @@ const BY_STATE: Readonly<Record<string, ErrorClass>> = {
   "23502": "data",
   "23503": "data",
   "23P01": "data",
-  P0001: "data",
   "23514": "data",
   "54001": "data",
   "55P03": "lock",
@@ -26,6 +25,8 @@ const BY_STATE: Readonly<Record<string, ErrorClass>> = {
   "57014": "overload",
   "53300": "overload",
   "53400": "overload",
+  // transaction_timeout, where somebody has set one.
+  "25P04": "overload",
   "53100": "space",
   "53200": "space",
   "25006": "down",
@@ -38,6 +39,9 @@ const BY_STATE: Readonly<Record<string, ErrorClass>> = {
 
 const BY_CLASS: Readonly<Record<string, ErrorClass>> = {
   "22": "data",
+  // By a trigger or an expression of the user's own, for this row: a subquery with several rows, and PL/pgSQL's errors.
+  "21": "data",
+  P0: "data",
   "08": "down",
   "53": "overload",
   "58": "space",
@@ -49,8 +53,11 @@ const SOCKET = new Set([
   "ECONNRESET",
   "EPIPE",
   "ETIMEDOUT",
+  "ECONNABORTED",
   "EHOSTUNREACH",
+  "EHOSTDOWN",
   "ENETUNREACH",
+  "ENETDOWN",
   "ENOTFOUND",
   "EAI_AGAIN",
 ]);
@@ -82,17 +89,24 @@ const OWN_UNIQUE = new Set([
 
 /** @param error whatever a query, a connection attempt or the pool rejected with */
 export function classify(error: unknown): ErrorClass {
-  const { code, message, constraint } = (error ?? {}) as { code?: unknown; message?: unknown; constraint?: unknown };
+  const { code, message, constraint, syscall } = (error ?? {}) as Readonly<Record<string, unknown>>;
   const state = typeof code === "string" ? code : "";
   const text = typeof message === "string" ? message : "";
-  // A unique rule that somebody else made is broken by the row, not by a copy of it.
-  if (state === "23505" && typeof constraint === "string" && !OWN_UNIQUE.has(constraint)) return "data";
+  if (typeof constraint === "string" && breaksForeignRule(state, constraint)) return "data";
   const known = BY_STATE[state];
   if (known !== undefined) return known;
-  if (SOCKET.has(state)) return "down";
+  // A Unix socket's file is missing while the server is down.
+  if (SOCKET.has(state) || (state === "ENOENT" && syscall === "connect")) return "down";
   for (const [pattern, errorClass] of BY_MESSAGE) if (pattern.test(text)) return errorClass;
   return (state.length === 5 ? BY_CLASS[state.slice(0, 2)] : undefined) ?? "bug";
 }
+
+/**
+ * Rules that somebody else made. A unique one is broken by the row, not by a copy of it; and 54000, which tells of limits of
+ * every kind, the server's own too, means a value too large for an index where it names one.
+ */
+const breaksForeignRule = (state: string, constraint: string): boolean =>
+  (state === "23505" && !OWN_UNIQUE.has(constraint)) || state === "54000";
 
 const PASSING: ReadonlySet<ErrorClass> = new Set(["down", "silent", "overload", "lock", "space"]);
 

@@ -4,10 +4,14 @@ import { classify, type ErrorClass, isPassing } from "#lib/postgres/sqlstate.ts"
 const withCode = (code: string, message = "whatever"): Error => Object.assign(new Error(message), { code });
 
 const STATES: Readonly<Record<Exclude<ErrorClass, "silent">, readonly string[]>> = {
-  data: ["22P02", "22021", "22003", "22P05", "54001", "23502", "23503", "23514", "23P01", "P0001"],
+  data: [
+    ...["22P02", "22021", "22003", "22P05", "54001", "23502", "23503", "23514", "23P01", "P0001"],
+    // What a trigger of the user's own meets: no row for STRICT, too many, an ASSERT, several rows for one value.
+    ...["P0002", "P0003", "P0004", "21000"],
+  ],
   duplicate: ["23505"],
   lock: ["55P03", "40P01", "40001"],
-  overload: ["57014", "53300", "53400"],
+  overload: ["57014", "53300", "53400", "25P04"],
   down: [
     "57P01",
     "57P02",
@@ -24,6 +28,9 @@ const STATES: Readonly<Record<Exclude<ErrorClass, "silent">, readonly string[]>>
     "ENOTFOUND",
     "EAI_AGAIN",
     "EHOSTUNREACH",
+    "ECONNABORTED",
+    "ENETDOWN",
+    "EHOSTDOWN",
   ],
   space: ["53100", "53200", "58030"],
   bug: ["42P01", "42703", "42501", "28P01", "28000", "3D000", "0A000", "XX000", "42000"],
@@ -74,6 +81,18 @@ test("a unique rule of ours tells of a copy, one of somebody else's of a row at 
   expect(classify(broken("event_identity"))).toBe("duplicate");
   expect(classify(broken("event_pkey"))).toBe("duplicate");
   expect(classify(broken("mine"))).toBe("data");
+});
+
+test("a value too large for an index of the user's own is the row's fault, a server without transaction ids is not", () => {
+  const message = 'index row size 4016 exceeds btree version 4 maximum 2704 for index "mine"';
+  expect(classify(Object.assign(withCode("54000", message), { constraint: "mine" }))).toBe("data");
+  const wraparound = "database is not accepting commands that assign new transaction IDs to avoid wraparound data loss";
+  expect(classify(withCode("54000", wraparound))).toBe("bug");
+});
+
+test("a Unix socket without its file is a server that is down, any other missing file a mistake", () => {
+  expect(classify(Object.assign(withCode("ENOENT"), { syscall: "connect" }))).toBe("down");
+  expect(classify(Object.assign(withCode("ENOENT"), { syscall: "open" }))).toBe("bug");
 });
 
 test("anything thrown has a class", () => {

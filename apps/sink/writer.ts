@@ -14,11 +14,12 @@ import type { Pool } from "#lib/postgres/pool.ts";
 import { classify, type ErrorClass } from "#lib/postgres/sqlstate.ts";
 import { type Batch, prepare, type Slice, split } from "./batch.ts";
 import { StoreRefusesAll } from "./bisect.ts";
-import { endFrozenOwners } from "./checkpoint.ts";
+import { endFrozenOwners, markCheckpoints } from "./checkpoint.ts";
 import type { Circuit } from "./circuit.ts";
 import type { Taken } from "./lane.ts";
 import type { Lanes } from "./lanes.ts";
 import type { Pace } from "./pace.ts";
+import { StoreContact } from "./store-contact.ts";
 import { type Way, type Written, write } from "./write.ts";
 
 export interface WriterParts {
@@ -40,31 +41,26 @@ export interface WriterParts {
   readonly saved: (nextOffsets: ReadonlyMap<number, bigint>) => void;
 }
 
-/** As the metric has them. */
-const CIRCUIT_STATES = { closed: 0, "half-open": 1, open: 2 } as const;
 /** A checkpoint may go back (failover, restore) or be deleted: a batch notices by itself, a sink without one looks. */
 const LOOK_EVERY_MS = 15_000;
 /** A store that stays locked for so long is held by an owner that is frozen. */
 const FROZEN_MS = 10_000;
 const LOG_RETRY_MS = 500;
-/** A transaction takes 150 ms by design, and waits a second for locks: without an answer for so long, the database is silent. */
-const SILENT_MS = 5_000;
 
 export class Writer {
   readonly name = "writer";
   readonly #parts: WriterParts;
+  readonly #store: StoreContact;
   #lookedAt = Number.NEGATIVE_INFINITY;
-  /** When the first question since the last answer was asked, by both clocks; null: there was an answer since. */
-  #asked: { readonly atMs: number; readonly elapsedMs: number } | null = null;
 
   constructor(parts: WriterParts) {
     this.#parts = parts;
+    this.#store = new StoreContact(parts);
   }
 
   /** Since when, ms since 1970, the database has answered nothing that it was asked; null: it has, or there is still time. */
   get unansweredSinceMs(): number | null {
-    const asked = this.#asked;
-    return asked !== null && this.#parts.clock.elapsed() - asked.elapsedMs >= SILENT_MS ? asked.atMs : null;
+    return this.#store.unansweredSinceMs;
   }
 
   /**
@@ -72,13 +68,14 @@ export class Writer {
    * @throws OffsetOutOfRange, ContinuityBroken when a checkpoint went to where this log cannot go on
    */
   async run(signal: AbortSignal): Promise<void> {
-    const { lanes, pace, urgency } = this.#parts;
+    const { lanes, pace, urgency, circuit } = this.#parts;
     let batch: Batch | undefined;
     while (!signal.aborted) {
       if (batch === undefined) {
-        await lanes.news(LOOK_EVERY_MS, signal);
+        // The lanes whose batch failed may be another sink's by now: somebody must find out that it is over.
+        if (!circuit.outage) await lanes.news(LOOK_EVERY_MS, signal);
         if (!lanes.hasNews) {
-          await this.#lookWhenDue();
+          await this.#lookWhenDue(signal);
           continue;
         }
       }
@@ -127,32 +124,22 @@ export class Writer {
     const { pool, epoch, clock } = this.#parts;
     const begun = clock.elapsed();
     // The search for refused rows is a crowd of statements, each of which may take its time.
-    if (way !== "bisect") this.#ask();
+    if (way !== "bisect") this.#store.ask();
     try {
       const written = await write(pool, epoch, { slices }, way, clock);
-      this.#asked = null;
+      this.#store.answered();
       if (written.kind === "fenced") await this.#sendBack(written.partitions);
       else this.#written(slices, written, way, clock.elapsed() - begun);
       return written.kind === "fenced" ? way : null;
     } catch (error) {
       if (isBroken(error)) throw error;
-      const errorClass = classify(error);
-      this.#refused(errorClass);
-      if (errorClass === "duplicate" && way === "copy") return "stage";
-      if (errorClass === "data" && way !== "bisect") return "bisect";
-      await this.#wait(error, slices, signal);
+      const another = anotherWay(this.#store.refused(error), way);
+      if (another !== null) return another;
+      const attempted = slices.reduce((sum, { taken }) => sum + taken.records.length, 0);
+      await this.#failed("store did not take a batch", error, attempted, signal);
+      if (error instanceof StoreRefusesAll) this.#takeAgain(slices);
       return signal.aborted ? null : way;
     }
-  }
-
-  #ask(): void {
-    const { clock } = this.#parts;
-    this.#asked ??= { atMs: clock.now(), elapsedMs: clock.elapsed() };
-  }
-
-  /** What the server itself refuses, it has answered. */
-  #refused(errorClass: ErrorClass): void {
-    if (errorClass !== "silent" && errorClass !== "down") this.#asked = null;
   }
 
   /** They come with what has arrived since: one event that the table takes shows that the others are at fault. */
@@ -161,15 +148,8 @@ export class Writer {
   }
 
   #written(slices: readonly Slice[], written: Extract<Written, { kind: "written" }>, way: Way, totalMs: number): void {
-    const { metrics, log, circuit, pace, clock, saved } = this.#parts;
-    const outage = circuit.outage;
-    if (outage)
-      log.info("store took a batch again", {
-        afterMs: Math.round(clock.elapsed() - outage.begunMs),
-        attempts: outage.attempts,
-      });
-    circuit.succeeded();
-    metrics.sinkCircuitState.set(CIRCUIT_STATES[circuit.state]);
+    const { metrics, log, pace, clock, saved } = this.#parts;
+    this.#store.succeeded("store took a batch again");
     const records = slices.reduce((sum, { taken }) => sum + taken.records.length, 0);
     const units = slices.reduce((sum, { taken }) => sum + taken.units, 0);
     const { beginMs, rowsMs } = written;
@@ -198,42 +178,44 @@ export class Writer {
     saved(checkpoints);
   }
 
-  /** Nothing is in hand: each checkpoint must stand where its lane is. */
-  async #lookWhenDue(): Promise<void> {
-    const { clock, pool, epoch, lanes, log, circuit } = this.#parts;
-    if (clock.elapsed() - this.#lookedAt < LOOK_EVERY_MS || circuit.outage) return;
+  /** Nothing is in hand: each checkpoint must stand where its lane is, and a store that failed must do its work again. */
+  async #lookWhenDue(signal: AbortSignal): Promise<void> {
+    const { clock, pool, epoch, lanes, circuit } = this.#parts;
+    if (clock.elapsed() - this.#lookedAt < LOOK_EVERY_MS && !circuit.outage) return;
     this.#lookedAt = clock.elapsed();
     const idle = lanes.partitions.flatMap((partition) => lanes.lane(partition) ?? []);
     const before = new Map(idle.filter(({ state }) => state === "running").map((lane) => [lane, lane.takenTo]));
     try {
-      this.#ask();
+      this.#store.ask();
       const checkpoints = await readCheckpoints(pool, epoch, lanes.partitions);
-      this.#asked = null;
+      if (circuit.outage) {
+        // By a write: a store that takes none may answer all the same.
+        await markCheckpoints(pool, epoch, lanes.partitions);
+        this.#store.succeeded("store answers again");
+      }
+      this.#store.answered();
       const elsewhere = [...before].filter(
         ([lane, takenTo]) => lane.state === "running" && checkpoints.get(lane.partition)?.nextOffset !== takenTo,
       );
       if (elsewhere.length > 0) await this.#sendBack(elsewhere.map(([{ partition }]) => partition));
     } catch (error) {
       if (isBroken(error)) throw error;
-      this.#refused(classify(error));
-      log.warn("checkpoints not looked at", { error: (error as Error).message });
+      this.#store.refused(error);
+      await this.#failed("checkpoints not looked at", error, 0, signal);
     }
   }
 
-  async #wait(error: unknown, slices: readonly Slice[], signal: AbortSignal): Promise<void> {
-    const { circuit, clock, log, metrics } = this.#parts;
-    const errorClass = error instanceof LogError ? "down" : classify(error);
-    const message = error instanceof Error ? error.message : String(error);
-    const attempted = slices.reduce((sum, { taken }) => sum + taken.records.length, 0);
-    const waitMs = circuit.failed(errorClass, message, attempted, clock);
-    metrics.sinkStoreErrors.inc({ class: errorClass });
-    metrics.sinkCircuitState.set(CIRCUIT_STATES.open);
-    const grave = errorClass === "bug" || errorClass === "space" || errorClass === "duplicate";
-    log[grave ? "error" : "warn"]("store did not take a batch", { errorClass, error: message, waitMs });
-    await clock.sleep(waitMs, signal);
-    if (error instanceof StoreRefusesAll) this.#takeAgain(slices);
+  /** Waits as long as the class of the error wants. */
+  async #failed(told: string, error: unknown, attempted: number, signal: AbortSignal): Promise<void> {
+    const { circuit, clock, contact } = this.#parts;
+    if (error instanceof LogError) {
+      contact.tell(told, { error: error.message });
+      await clock.sleep(LOG_RETRY_MS, signal);
+      return;
+    }
+    await clock.sleep(this.#store.failed(told, error, attempted), signal);
     const begunMs = circuit.outage?.begunMs ?? clock.elapsed();
-    if (errorClass === "lock" && clock.elapsed() - begunMs > FROZEN_MS) await this.#endFrozenOwners();
+    if (classify(error) === "lock" && clock.elapsed() - begunMs > FROZEN_MS) await this.#endFrozenOwners();
   }
 
   async #endFrozenOwners(): Promise<void> {
@@ -245,4 +227,10 @@ export class Writer {
       log.warn("backends of a frozen sink not ended", { error: (error as Error).message });
     }
   }
+}
+
+/** What these rows need, if that way was refused for this. */
+function anotherWay(errorClass: ErrorClass, way: Way): Way | null {
+  if (errorClass === "duplicate" && way === "copy") return "stage";
+  return errorClass === "data" && way !== "bisect" ? "bisect" : null;
 }

@@ -13,14 +13,22 @@ import { fetched, keptLog, recordOf, someEvent } from "../../support/records.ts"
 /** A writer with one record, and a store whose checkpoint row is locked until it is told to take the batch. */
 function scene() {
   const [clock, log, metrics] = [fakeClock(), keptLog(), createMetrics()];
-  const store = { locked: true, silent: null as PromiseWithResolvers<never> | null, ended: 0 };
+  const store = {
+    locked: true,
+    /** What every statement meets. */
+    error: null as Error | null,
+    silent: null as PromiseWithResolvers<never> | null,
+    ended: 0,
+  };
   const pool = {
     transaction: async () => {
+      if (store.error) throw store.error;
       if (store.silent) await store.silent.promise;
       if (store.locked) throw Object.assign(new Error("canceling statement due to lock timeout"), { code: "55P03" });
       return { kind: "written", rows: 1, copies: 0, dead: [], beginMs: 0.1, rowsMs: 1 };
     },
     query: async (text: string) => {
+      if (store.error) throw store.error;
       if (text.includes("pg_terminate_backend")) store.ended++;
       return [];
     },
@@ -30,6 +38,7 @@ function scene() {
   lanes.assign([0]);
   lanes.lane(0)?.start(0n);
   lanes.push(fetched(0, [recordOf(someEvent(), 0n)]));
+  const circuit = new Circuit();
   const writer = new Writer({
     pool: pool as unknown as Pool,
     epoch: 1,
@@ -38,15 +47,17 @@ function scene() {
     starts: () => Promise.resolve(new Map()),
     pace: new Pace(new AdaptiveController(), { clock, log, metrics }),
     urgency: () => 0,
-    circuit: new Circuit(),
+    circuit,
     clock,
     log,
     contact: { tell: log.warn },
     metrics,
     saved: () => undefined,
   });
-  return { clock, log, store, writer };
+  return { clock, log, metrics, store, lanes, circuit, writer };
 }
+
+const withCode = (code: string, message: string): Error => Object.assign(new Error(message), { code });
 
 test("an owner counts as frozen after ten seconds, whatever the wall clock is set to meanwhile", async () => {
   const { clock, log, store, writer } = scene();
@@ -102,5 +113,44 @@ test("a lock that somebody holds is an answer, however long it takes", async () 
   expect(writer.unansweredSinceMs).toBeNull();
   stop.abort();
   await clock.advance(1_000);
+  await ended;
+});
+
+test("an outage ends although the lanes whose batch met it have gone to another sink", async () => {
+  const { clock, log, store, lanes, circuit, writer } = scene();
+  store.error = withCode("ECONNREFUSED", "connect ECONNREFUSED");
+  const stop = new AbortController();
+  const ended = writer.run(stop.signal);
+  await clock.advance(1_000);
+  expect(circuit.outage).toMatchObject({ errorClass: "down" });
+  lanes.revoke([0]);
+  await clock.advance(60_000);
+  expect(circuit.outage).toMatchObject({ errorClass: "down" });
+  store.error = null;
+  await clock.advance(30_000);
+  expect(circuit.outage).toBeNull();
+  expect(log.lines.at(-1)?.message).toBe("store answers again");
+  stop.abort();
+  await ended;
+});
+
+test("a sink without anything to save tells of a store that it may not use, once in each step of the backoff", async () => {
+  const { clock, metrics, store, circuit, writer } = scene();
+  store.locked = false;
+  const stop = new AbortController();
+  const ended = writer.run(stop.signal);
+  await clock.advance(20_000);
+  expect(circuit.outage).toBeNull();
+  store.error = withCode("42501", "permission denied for schema spillway");
+  await clock.advance(120_000);
+  const { outage } = circuit;
+  expect(outage).toMatchObject({ errorClass: "bug", error: "permission denied for schema spillway" });
+  // The clock's chance is 0.5: three quarters of 5, 10, 20, 30 and 30 s.
+  expect(outage?.attempts).toSatisfy((attempts: number) => attempts >= 5 && attempts <= 7);
+  expect((await metrics.sinkCircuitState.get()).values[0]?.value).toBe(2);
+  store.error = null;
+  await clock.advance(30_000);
+  expect(circuit.outage).toBeNull();
+  stop.abort();
   await ended;
 });

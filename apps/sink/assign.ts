@@ -29,8 +29,8 @@ export interface AssignParts {
 
 /** The handlers that the group reader calls, and what else an assignment is asked for. */
 export interface Assignments extends GroupHandlers {
-  /** Null while this sink has its partitions and knows where they start. */
-  unassignedSinceMs(): number | null;
+  /** Null while this sink has its partitions and knows where they start. `why`: what it cannot learn that from. */
+  unassigned(): { readonly sinceMs: number; readonly why: string | null } | null;
   /** Their checkpoints, begun where they are missing, proved and marked. One attempt. @throws what store or log gives */
   starts(partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>>;
 }
@@ -38,23 +38,26 @@ export interface Assignments extends GroupHandlers {
 /** One set for the whole life of a sink: every assignment passes through it. */
 export function assignments(parts: AssignParts): Assignments {
   const { lanes, log, clock } = parts;
-  let unassignedSinceMs: number | null = clock.now();
+  let unassigned: { sinceMs: number; why: string | null } | null = { sinceMs: clock.now(), why: null };
   return {
-    unassignedSinceMs: () => unassignedSinceMs,
+    unassigned: () => unassigned,
     starts: (partitions) => readStarts(parts, partitions),
     onAssigned: async (partitions, signal) => {
-      unassignedSinceMs ??= clock.now();
+      const waiting = { sinceMs: unassigned?.sinceMs ?? clock.now(), why: null as string | null };
+      unassigned = waiting;
       lanes.assign(partitions);
-      const starts = await findStarts(parts, partitions, signal);
+      const starts = await findStarts(parts, partitions, signal, (why) => {
+        waiting.why = why;
+      });
       if (signal.aborted) return new Map();
       for (const [partition, nextOffset] of starts) lanes.lane(partition)?.start(nextOffset);
-      unassignedSinceMs = null;
+      unassigned = null;
       parts.started(starts);
       log.info("partitions assigned", { partitions: partitions.join(",") });
       return starts;
     },
     onRevoked: (partitions) => {
-      unassignedSinceMs ??= clock.now();
+      unassigned = { sinceMs: unassigned?.sinceMs ?? clock.now(), why: null };
       lanes.revoke(partitions);
       log.info("partitions revoked", { partitions: partitions.join(",") });
     },
@@ -67,6 +70,7 @@ async function findStarts(
   parts: AssignParts,
   partitions: readonly number[],
   signal: AbortSignal,
+  told: (why: string) => void,
 ): Promise<ReadonlyMap<number, bigint>> {
   const circuit = new Circuit();
   while (!signal.aborted) {
@@ -77,6 +81,7 @@ async function findStarts(
       const message = (error as Error).message;
       const errorClass = error instanceof LogError ? "down" : classify(error);
       const waitMs = circuit.failed(errorClass, message, 0, parts.clock);
+      told(`checkpoints not read: ${errorClass}: ${message}`);
       parts.log.warn("checkpoints not read", { errorClass, error: message, waitMs });
       await parts.clock.sleep(waitMs, signal);
     }

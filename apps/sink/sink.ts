@@ -13,7 +13,7 @@ import { LogGauge } from "#lib/retention.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { databaseAddress } from "#lib/setting-forms.ts";
 import { Announcer } from "./announce.ts";
-import { assignments } from "./assign.ts";
+import { type Assignments, assignments } from "./assign.ts";
 import { Circuit } from "./circuit.ts";
 import type { sinkSettings } from "./config.ts";
 import { AdaptiveController } from "./controller.ts";
@@ -38,7 +38,7 @@ export class Sink implements Task {
   #writer: Writer | null = null;
   /** What must be there before the work begins; null: it has begun. */
   #waiting: Reason | null;
-  #unassignedSinceMs: () => number | null = () => null;
+  #unassigned: Assignments["unassigned"] = () => null;
   #trimmer: Trimmer | null = null;
 
   constructor(settings: Settings<typeof sinkSettings>, surroundings: Surroundings & { readonly metrics: Metrics }) {
@@ -52,11 +52,13 @@ export class Sink implements Task {
 
   ready(): Readiness {
     const { contact } = this.#surroundings;
+    const unassigned = this.#unassigned();
     const kept = `a sink that was killed keeps its partitions for ${this.#settings.SPILLWAY_SESSION_TIMEOUT_MS} ms`;
+    const group = `group: no assignment; ${unassigned?.why ?? kept}`;
     const missing = [
       ...this.#storeReasons(),
       ...contact.reasons("control topic"),
-      ...(this.#waiting ? [this.#waiting] : reasons(`group: no assignment; ${kept}`, this.#unassignedSinceMs())),
+      ...(this.#waiting ? [this.#waiting] : reasons(group, unassigned?.sinceMs ?? null)),
     ];
     return { ready: missing.length === 0, missing, degraded: this.#trimmer?.reasons ?? [] };
   }
@@ -146,7 +148,7 @@ export class Sink implements Task {
       log,
       started: moved,
     });
-    this.#unassignedSinceMs = () => handlers.unassignedSinceMs();
+    this.#unassigned = handlers.unassigned;
     const controller = new AdaptiveController();
     const storeIsAway = (): boolean => this.#circuit.outage !== null;
     const writer = new Writer({

@@ -77,14 +77,33 @@ export class Pool {
 
   /** One statement. After `timeoutMs` it is given up, and ended on the server. */
   async query<R extends Row>(text: string, values: readonly unknown[], timeoutMs: number): Promise<R[]> {
-    const client = await this.#pool.connect();
+    return this.#rows({ text, values: [...values] }, timeoutMs);
+  }
+
+  /** As `query`, each row as an array of its fields: no object for each of very many. */
+  async rows<R extends readonly unknown[]>(text: string, values: readonly unknown[], timeoutMs: number): Promise<R[]> {
+    return this.#rows({ text, values: [...values], rowMode: "array" } as pg.QueryConfig, timeoutMs);
+  }
+
+  async #rows<R>(query: pg.QueryConfig, timeoutMs: number): Promise<R[]> {
+    const client = await this.#connect();
     try {
-      const result = await client.query<R>(timed({ text, values: [...values] }, timeoutMs));
+      const result = await client.query(timed(query, timeoutMs));
       client.release();
-      return result.rows;
+      return result.rows as R[];
     } catch (error) {
       if (isGivenUp(error)) void this.#recover(client);
       else client.release(!isServerAnswer(error));
+      throw error;
+    }
+  }
+
+  async #connect(): Promise<pg.PoolClient> {
+    try {
+      return await this.#pool.connect();
+    } catch (error) {
+      // Of a host with several addresses (localhost often is one), Node.js tells the code, and nothing in words.
+      if (error instanceof AggregateError) error.message ||= error.errors.map(({ message }) => message).join("; ");
       throw error;
     }
   }
@@ -109,7 +128,7 @@ export class Pool {
 
   /** Commits what `work` did, or rolls it back and rejects with its error. A rejection of COMMIT itself may have committed. */
   async transaction<T>(limits: TransactionLimits, work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    const client = await this.#pool.connect();
+    const client = await this.#connect();
     let broken = true;
     const giveUpMs = limits.statementTimeoutMs + 5_000;
     try {

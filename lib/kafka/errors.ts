@@ -50,9 +50,17 @@ const REFUSED: ReadonlySet<string> = new Set([
   "TOPIC_AUTHORIZATION_FAILED",
 ]);
 
+/**
+ * Thrown in the library's own code: while a connection is lost it looks into metadata that is not there, as in
+ * `metadata.topicMetadata` of the null that a failed request gave. The next attempt has metadata again.
+ */
+const LOOKED_INTO_NOTHING = /^TypeError: .*(of|as) '?(null|undefined).*\n\s+at .*[\\/]kafkajs[\\/]src[\\/]/;
+
 /** Whether a repetition is bound to fail too. */
 export function isFatal(error: unknown): boolean {
-  return chain(error).some(({ name, type }) => FATAL.has(name) || FATAL.has(type));
+  return chain(error).some(
+    ({ name, type, looksIntoNothing }) => !looksIntoNothing && (FATAL.has(name) || FATAL.has(type)),
+  );
 }
 
 /** Whether the broker refused these records for what they are. */
@@ -84,15 +92,17 @@ export function toLogError(doing: string, error: unknown, kind?: LogErrorKind): 
 interface Link {
   readonly name: string;
   readonly type: string;
+  readonly looksIntoNothing: boolean;
 }
 
 /** The error, what caused it, and what it gathers. The depth is bounded because nothing says that causes are no circle. */
 function chain(error: unknown, depth = 0): Link[] {
   if (typeof error !== "object" || error === null || depth > 8) return [];
-  const { name, type, cause, errors } = error as Record<"name" | "type" | "cause" | "errors", unknown>;
+  const { name, type, stack, cause, errors } = error as Record<"name" | "type" | "stack" | "cause" | "errors", unknown>;
   const gathered: unknown[] = Array.isArray(errors) ? errors : [];
+  const looksIntoNothing = typeof stack === "string" && LOOKED_INTO_NOTHING.test(stack);
   return [
-    { name: String(name), type: typeof type === "string" ? type : "" },
+    { name: String(name), type: typeof type === "string" ? type : "", looksIntoNothing },
     ...chain(cause, depth + 1),
     ...gathered.flatMap((each) => chain(each, depth + 1)),
   ];

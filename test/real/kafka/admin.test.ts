@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type LogAdmin, OffsetOutOfRange } from "#lib/kafka/ports.ts";
 import { sharedBrokers, uniqueTopic } from "../../support/kafka.ts";
-import { freshTopic, openKafka, record } from "./given.ts";
+import { until } from "../../support/until.ts";
+import { freshTopic, kafkaBehindProxy, openKafka, record } from "./given.ts";
 
 describe("the log's administration, at a real broker", () => {
   let admin: LogAdmin;
@@ -67,5 +68,26 @@ describe("the log's administration, at a real broker", () => {
 
   it("says retriable when no broker answers", async () => {
     await expect(openKafka("127.0.0.1:1").admin()).rejects.toMatchObject({ name: "LogError", kind: "retriable" });
+  });
+
+  it("says retriable when the connection breaks in the middle of a question", async () => {
+    await using kafka = await kafkaBehindProxy();
+    const through = await openKafka(kafka.brokers).admin();
+    try {
+      const topic = await freshTopic(through, 1);
+      await through.facts(topic);
+      kafka.proxy.delayMs = 100;
+      const before = kafka.proxy.counts.replyBytes;
+      const asked = through.facts(topic).catch((error: unknown) => error);
+      await until("the first answer", () => kafka.proxy.counts.replyBytes > before);
+      // The next question is on its way. What the library makes of its loss is a TypeError: it looks for topics in nothing.
+      kafka.proxy.mode = "refuse";
+      expect(await asked).toMatchObject({ name: "LogError", kind: "retriable", cause: { name: "TypeError" } });
+      kafka.proxy.delayMs = 0;
+      kafka.proxy.mode = "pass";
+      await until("the facts", () => through.facts(topic));
+    } finally {
+      await through.close();
+    }
   });
 });

@@ -16,7 +16,7 @@ export interface Rule {
 }
 
 /** Folders where a rule holds unless it says otherwise. */
-export const inProduct = ({ path }: Source): boolean => /^(apps|lib|schemas)\//.test(path);
+export const inProduct = ({ path }: Source): boolean => /^(apps|clients|lib|schemas)\//.test(path);
 export const inTests = ({ path }: Source): boolean => path.startsWith("test/");
 
 /** A rule about one file's text. */

@@ -31,7 +31,7 @@ export interface Import {
   readonly node: Node;
 }
 
-const FOLDERS = ["apps", "lib", "schemas", "infra", "bench", "test"];
+const FOLDERS = ["apps", "clients", "lib", "schemas", "infra", "bench", "test"];
 const ENDINGS = /\.(ts|sql|js|css|html|md|json|avsc)$/;
 
 /** @param root the project's folder */
@@ -42,7 +42,7 @@ export function readProject(root: string): Source[] {
       .filter((entry) => entry.isFile() && ENDINGS.test(entry.name))
       .map((entry) => posix.relative(root, join(entry.parentPath, entry.name))),
   );
-  const ours = [...top, ...inside].filter((path) => !/(^|\/)(node_modules|fixtures|\.)/.test(path));
+  const ours = [...top, ...inside].filter((path) => !/(^|\/)(node_modules|dist|fixtures|\.)/.test(path));
   return ours.sort().map((path) => ({ path, text: readFileSync(join(root, path), "utf8") }));
 }
 

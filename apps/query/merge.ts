@@ -79,18 +79,27 @@ export type RowPlaces = ReadonlyMap<string, Place>;
 
 /**
  * An event is a copy if and only if a saved row or a tail record with its identity lies at a lower position. A row at the
- * same position is the event itself, saved meanwhile.
+ * same position is the event itself, saved meanwhile; saved without one, it was a copy, or its owner has erased it.
  * @param unsavedFrom offsets at or above it are tail records for this read
+ * @param savedBelow the checkpoint of the snapshot that the rows are from, which may be a later one
  */
-export function isCopy(event: TailEvent, epoch: number, unsavedFrom: bigint, rows: RowPlaces): boolean {
+export function isCopy(
+  event: TailEvent,
+  epoch: number,
+  unsavedFrom: bigint,
+  rows: RowPlaces,
+  savedBelow: bigint = unsavedFrom,
+): boolean {
   if (event.previous >= 0n && event.previous >= unsavedFrom) return true;
   const row = rows.get(event.id);
-  return row !== undefined && comparePlaces(row, { epoch, offset: event.offset }) < 0;
+  if (row === undefined) return event.offset < savedBelow;
+  return comparePlaces(row, { epoch, offset: event.offset }) !== 0;
 }
 
 /**
  * The tail's half of a page: candidates at or above `unsavedFrom` that are no copies.
  * @param end as `scanEnd` gives it
+ * @param savedBelow as for `isCopy`
  */
 export function tailSource(
   found: Candidates,
@@ -99,13 +108,14 @@ export function tailSource(
   unsavedFrom: bigint,
   rows: RowPlaces,
   end: Place | null,
+  savedBelow: bigint = unsavedFrom,
 ): Source {
   const step = order === "asc" ? 1 : -1;
   const pastEnd = (place: Place): number => (end === null ? -1 : comparePlaces(place, end) * step);
   const events: Printed[] = [];
   for (const event of found.events) {
     const place = { epoch, offset: event.offset };
-    if (event.offset >= unsavedFrom && pastEnd(place) <= 0 && !isCopy(event, epoch, unsavedFrom, rows))
+    if (event.offset >= unsavedFrom && pastEnd(place) <= 0 && !isCopy(event, epoch, unsavedFrom, rows, savedBelow))
       events.push({ place, json: event.json });
   }
   const cutAt = cutPlace(found.cutAt, epoch, order, unsavedFrom);

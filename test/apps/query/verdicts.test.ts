@@ -85,6 +85,20 @@ test("an event is a copy of a saved row at a lower position or of a tail record,
   expect(await unchecked()).toBe(0);
 });
 
+test("a copy that the sink passed over is none the less, when the first copy's row was erased since", async () => {
+  const { verdicts, answer } = scene();
+  const [passedOver, erasedToo, storedLater, unsaved] = [
+    eventAt(10n),
+    eventAt(11n),
+    eventAt(12n),
+    eventAt(20n),
+  ] as const;
+  verdicts.ask([passedOver, erasedToo, storedLater, unsaved]);
+  await answer(0, 20n, [null, null, { epoch: 2, offset: 15n }, null]);
+  const all = [passedOver, erasedToo, storedLater, unsaved];
+  expect(all.map(({ verdict }) => verdict)).toEqual(["copy", "copy", "copy", "first"]);
+});
+
 test("one batch is in flight, and what comes meanwhile makes the next", async () => {
   const { verdicts, asked, answer } = scene();
   verdicts.ask([eventAt(1n)]);

@@ -110,6 +110,7 @@ export const RedriveAnswer = printed(
 /** @throws ProblemError invalid-parameter */
 export function listed({ after: from, ...given }: Static<typeof ListParameters>): Selection {
   const { reason = null, partition = null, redriven = null } = given;
+  if (reason?.includes("\0")) throw wrong("reason", `${excerpt(reason)} is none: take one from the list, unchanged`);
   return { ...ANYTHING, reason, partition, redriven, limit: given.limit, after: placeOf(from ?? BEGINNING, "after") };
 }
 

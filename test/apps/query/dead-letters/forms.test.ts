@@ -1,11 +1,13 @@
 import { expect, test } from "vitest";
 import { type Problem, ProblemError } from "#lib/problem.ts";
-import { selected } from "../../../../apps/query/dead-letters/forms.ts";
+import { listed, selected } from "../../../../apps/query/dead-letters/forms.ts";
 
 /** The problem that a re-drive's body is refused with. */
-function refusalOf(body: Buffer | string): Problem | null {
+const refusalOf = (body: Buffer | string): Problem | null => problemOf(() => selected(Buffer.from(body)));
+
+function problemOf(read: () => unknown): Problem | null {
   try {
-    selected(Buffer.from(body));
+    read();
   } catch (error) {
     if (error instanceof ProblemError) return error.problem;
     throw error;
@@ -44,4 +46,10 @@ test("several faults are told one by one", () => {
   expect(problems).toMatchObject([{ field: "/foo" }, { field: "/after" }]);
   expect(detail).toContain("foo");
   expect(detail).toContain("after must be a text");
+});
+
+test("a reason with a NUL, which PostgreSQL would not take, is refused here", () => {
+  const reason = "refused\0-23514";
+  expect(problemOf(() => listed({ reason, limit: 1 }))).toMatchObject({ code: "invalid-parameter", field: "reason" });
+  expect(refusalOf(JSON.stringify({ reason }))).toMatchObject({ code: "unstorable-text" });
 });

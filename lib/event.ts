@@ -30,16 +30,19 @@ export const LIMITS = {
 export const OCCURRED_AT_MS_MIN = -62_135_596_800_000;
 export const OCCURRED_AT_MS_MAX = 253_402_300_799_999;
 
-const MINUTE_MS = 60_000;
-/** The minute that was printed last, as text up to its seconds: most times of a batch or page lie in the same one. */
-let minute = { number: Number.NaN, text: "" };
+const DAY_MS = 86_400_000;
+/** The day that was printed last: most times of a batch or page lie in the same one. */
+let day = { number: Number.NaN, text: "" };
+const TWO_DIGITS = Array.from({ length: 60 }, (_, n) => String(n).padStart(2, "0"));
 
-/** `YYYY-MM-DDTHH:MM:SS.sssZ`: the one printed form of a time. 0.1 µs within a minute, 0.5 µs otherwise. */
+/** `YYYY-MM-DDTHH:MM:SS.sssZ`: the one printed form of a time. 0.06 µs within a day, 0.5 µs otherwise. */
 export function timeText(ms: number): string {
-  const number = Math.floor(ms / MINUTE_MS);
-  if (number !== minute.number) minute = { number, text: new Date(number * MINUTE_MS).toISOString().slice(0, -7) };
-  const rest = String(ms - number * MINUTE_MS).padStart(5, "0");
-  return `${minute.text}${rest.slice(0, 2)}.${rest.slice(2)}Z`;
+  const number = Math.floor(ms / DAY_MS);
+  if (number !== day.number) day = { number, text: new Date(number * DAY_MS).toISOString().slice(0, -13) };
+  const seconds = Math.floor((ms - number * DAY_MS) / 1_000);
+  const minutes = Math.floor(seconds / 60);
+  const rest = String(ms - number * DAY_MS - seconds * 1_000).padStart(3, "0");
+  return `${day.text}${TWO_DIGITS[Math.floor(minutes / 60)]}:${TWO_DIGITS[minutes % 60]}:${TWO_DIGITS[seconds % 60]}.${rest}Z`;
 }
 
 /**

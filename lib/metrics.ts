@@ -73,6 +73,7 @@ const TABLE = {
     "Events shown while the database was away, without asking it whether they are copies of saved ones.",
   ),
   querySubscribers: gauge("query_subscribers", "Live subscriptions open."),
+  queryLiveBytes: gauge("query_live_bytes", "Bytes of live frames that their readers have not taken yet."),
   queryFrames: counter("query_frames_total", "Live frames sent, by type.", "type"),
   queryRedrivenDeadLetters: counter(
     "query_redriven_dead_letters_total",

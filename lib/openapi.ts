@@ -52,7 +52,7 @@ const ANSWERS = {
   410: "No log here has the place that the cursor names: start again from an earlier one, or with after=0.",
   413: "The body is too large.",
   415: "The body's content type, charset or encoding is not taken.",
-  426: "This address speaks WebSocket only.",
+  426: "This address speaks WebSocket, or server-sent events with Accept: text/event-stream.",
   503: "Not now: `Retry-After` says when.",
   default: "Any other problem.",
 } as const;

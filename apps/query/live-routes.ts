@@ -1,34 +1,119 @@
-/** The live route: who is to be followed, over a WebSocket. */
+/** The live route: who is to be followed, over a WebSocket or by server-sent events. */
 import type { Duplex } from "node:stream";
 import websocket, { type WebSocket } from "@fastify/websocket";
+import type { FastifyRequest } from "fastify";
 import { Type } from "typebox";
+import { demand, noAccess } from "#lib/access.ts";
 import type { Clock } from "#lib/clock.ts";
 import { refuseOnSocket } from "#lib/faults.ts";
 import type { Server } from "#lib/http.ts";
 import type { Log } from "#lib/log.ts";
-import type { Metrics } from "#lib/metrics.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
-import { checkedClientId, LiveParameters } from "./parameters.ts";
+import { LIVE_DESCRIPTION } from "./live-document.ts";
+import { checkedClientId, checkedTypes, LiveParameters } from "./parameters.ts";
 import type { Query } from "./query.ts";
-import { closeAll, LiveSocket } from "./websocket.ts";
+import { LiveStream } from "./sse.ts";
+import { type Asked, closeAll, LiveSocket } from "./websocket.ts";
 
-/** A client's message is a token at most. */
 const MESSAGE_BYTES_MAX = 16 * 1024;
 /** After the close frame; the process has 25 s for all its tasks. */
 const CLOSE_MS_MAX = 2_000;
 
 export interface LiveRouteParts {
-  readonly query: Query;
+  readonly query: Pick<Query, "order" | "live">;
   readonly log: Log;
   readonly clock: Clock;
-  readonly metrics: Metrics;
 }
 
 /** `GET /api/v1/events/live`. Must be awaited before the server listens. */
-export async function registerLive(server: Server, { query, log, clock, metrics }: LiveRouteParts): Promise<void> {
+export async function registerLive(server: Server, { query, log, clock }: LiveRouteParts): Promise<void> {
+  await registerWebSocket(server, log, clock);
+  const streams = new Set<LiveStream>();
+  server.addHook("preClose", (done) => {
+    for (const stream of streams) stream.leave();
+    done();
+  });
+  server.route({
+    method: "GET",
+    url: "/api/v1/events/live",
+    exposeHeadRoute: false,
+    attachValidation: true,
+    config: { access: "firstMessage" },
+    schema: {
+      tags: ["events"],
+      summary: "Clients' events as they come, over a WebSocket or as server-sent events",
+      description: LIVE_DESCRIPTION,
+      querystring: LiveParameters,
+      response: {
+        101: Type.Null({ description: "The connection is a WebSocket now, and tells all else by its frames." }),
+        200: Type.Unsafe<string>({
+          content: {
+            "text/event-stream": { schema: Type.String({ description: "Server-sent events, until it ends." }) },
+          },
+        }),
+      },
+      problems: [410, 426],
+    },
+    handler: async (request, reply) => {
+      if (!EVENT_STREAM.test(request.headers.accept ?? "")) {
+        void reply.header("upgrade", "websocket");
+        const detail =
+          "Connect with a WebSocket client, ws://… instead of http://…, or send Accept: text/event-stream.";
+        throw new ProblemError(problem("upgrade-required", detail));
+      }
+      const wish = streamWish(query, request);
+      const stream = new LiveStream(reply, { live: query.live(), clock, log });
+      streams.add(stream);
+      reply.raw.once("close", () => streams.delete(stream));
+      await stream.follow(wish);
+      return reply;
+    },
+    wsHandler: (socket, request) => {
+      const { accessOf } = server.spillway;
+      const { clientId, ...more } = request.query as Partial<Asked>;
+      const asked = (): Asked | null => {
+        if (request.validationError) throw request.validationError;
+        if (clientId !== undefined) return { clientId, ...more };
+        if (Object.keys(more).length === 0) return null;
+        throw new ProblemError(
+          problem("invalid-parameter", "after and type say nothing without a clientId: give it, or subscribe later.", {
+            field: "clientId",
+          }),
+        );
+      };
+      new LiveSocket(socket, { query, clock, log, accessOf }).start(request.access, asked);
+    },
+  });
+}
+
+/** Named, and not only by `*\/*`, which every client sends. */
+const EVENT_STREAM = /(^|,)\s*text\/event-stream\s*(?!;\s*q=0(\.0*)?\s*(,|$))(;|,|$)/i;
+
+/** @throws ProblemError when it may not or cannot be followed */
+function streamWish(query: LiveRouteParts["query"], request: FastifyRequest) {
+  if (request.access === noAccess)
+    throw new ProblemError(
+      problem("unauthenticated", "There is none: send the header Authorization: Bearer and a key of this node."),
+    );
+  if (request.validationError) throw request.validationError;
+  const { clientId, after, type } = request.query as Partial<Asked>;
+  if (clientId === undefined)
+    throw new ProblemError(
+      problem("invalid-parameter", "clientId is missing: a stream of events follows one client.", {
+        field: "clientId",
+      }),
+    );
+  demand(request.access, "read", checkedClientId(clientId));
+  const order = query.order(clientId);
+  const last = request.headers["last-event-id"];
+  const [cursor, field] = last ? [String(last), "Last-Event-ID"] : [after, "after"];
+  return { order, from: cursor === undefined ? null : order.place(cursor, field), types: checkedTypes(type) };
+}
+
+async function registerWebSocket(server: Server, log: Log, clock: Clock): Promise<void> {
   await server.register(websocket, {
     options: { maxPayload: MESSAGE_BYTES_MAX, perMessageDeflate: false },
-    // A connection that breaks is closed by the library; its follower ends with it.
+    // A connection that breaks is closed by the library; its followers end with it.
     errorHandler: (error, socket) => {
       log.debug("live socket failed", { error: error.message });
       socket.terminate();
@@ -47,46 +132,4 @@ export async function registerLive(server: Server, { query, log, clock, metrics 
   server.websocketServer.on("wsClientError", ({ message }: Error, socket: Duplex) =>
     refuseOnSocket(socket, problem("malformed-request", `${message}: connect with a WebSocket client.`), told),
   );
-  server.route({
-    method: "GET",
-    url: "/api/v1/events/live",
-    exposeHeadRoute: false,
-    attachValidation: true,
-    config: { access: "firstMessage" },
-    schema: {
-      tags: ["events"],
-      summary: "A client's events as they come, over a WebSocket",
-      description:
-        'Frames: {"type":"events","clientId","events":[…]}, {"type":"caughtUp"|"fellBehind","clientId","cursor"}, ' +
-        '{"type":"problem","clientId","problem"}. caughtUp comes as soon as the follower is caught up, and again with ' +
-        "every heartbeat: its cursor, or the last event's, is where to resume. Where the header Authorization cannot be " +
-        'sent, the first message is {"op":"authenticate","token":…}. What is wrong with the parameters, the token of a first ' +
-        "message, the key's rights or the cursor is told after the upgrade: a frame problem, and the close code 4400, 4401, " +
-        "4403 or 4410. A header Authorization that is not known, a foreign host name and a malformed handshake are refused " +
-        "before it, with the statuses below. Other close codes: 1011 a mistake of Spillway's, 1012 reconnect with your cursor, " +
-        "1013 later, 4408 silent. There are no server-sent events: whoever accepts text/event-stream gets 426.",
-      querystring: LiveParameters,
-      response: {
-        101: Type.Null({ description: "The connection is a WebSocket now, and tells all else by its frames." }),
-      },
-      problems: [426],
-    },
-    handler: (_request, reply) => {
-      void reply.header("upgrade", "websocket");
-      throw new ProblemError(problem("upgrade-required", "Connect with a WebSocket client: ws://…, not http://…."));
-    },
-    wsHandler: (socket, request) => {
-      const { accessOf } = server.spillway;
-      const { clientId, after } = request.query as { clientId: string; after?: string };
-      const wrong = request.validationError;
-      const checked = (): string => {
-        if (wrong) throw wrong;
-        return checkedClientId(clientId);
-      };
-      new LiveSocket(socket, { query, clock, log, metrics, accessOf }).start(request.access, {
-        clientId: checked,
-        after,
-      });
-    },
-  });
 }

@@ -11,6 +11,9 @@ const strict = { additionalProperties: false };
 const word = <const W extends readonly string[]>(words: W, usual: W[number], description: string) =>
   Type.Unsafe<W[number]>({ type: "string", enum: [...words], default: usual, description });
 
+const type = Type.Optional(
+  Type.Array(Type.String(), { maxItems: 100, description: "Only events of these types; may be repeated." }),
+);
 const clientId = Type.String({ minLength: 1, description: "Whose events; 1 to 255 bytes." });
 
 export const PageParameters = Type.Object(
@@ -22,9 +25,7 @@ export const PageParameters = Type.Object(
     before: Type.Optional(Type.String({ description: "Cursor, exclusive; only events before it." })),
     limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100, description: "Most events in the page." }),
     order: word(["asc", "desc"], "asc", "asc goes on with after=next, desc with before=next."),
-    type: Type.Optional(
-      Type.Array(Type.String(), { maxItems: 100, description: "Only events of these types; may be repeated." }),
-    ),
+    type,
     since: Type.Optional(
       Type.String({
         format: "date-time",
@@ -58,10 +59,16 @@ export const PageParameters = Type.Object(
 
 export const LiveParameters = Type.Object(
   {
-    clientId,
+    clientId: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description: "Whose events; 1 to 255 bytes. A WebSocket without one begins with no client: see its messages.",
+      }),
+    ),
     after: Type.Optional(
       Type.String({ description: "Cursor to resume from, exclusive. 0: from the beginning. Left out: from now on." }),
     ),
+    type,
   },
   strict,
 );
@@ -69,6 +76,11 @@ export const LiveParameters = Type.Object(
 /** @throws ProblemError invalid-parameter when no client can have this id */
 export function checkedClientId(text: string): string {
   return checkedName("clientId", text, LIMITS.clientIdBytesMax);
+}
+
+/** Null: all. @throws ProblemError invalid-parameter when no event can have one of them */
+export function checkedTypes(types: readonly string[] | undefined): ReadonlySet<string> | null {
+  return types === undefined ? null : new Set(types.map((one) => checkedName("type", one, LIMITS.typeBytesMax)));
 }
 
 /**
@@ -82,7 +94,7 @@ export function pageQuery(given: Static<typeof PageParameters>, order: ClientOrd
   return {
     after: after === undefined ? ORIGIN : order.place(after, "after"),
     before: before === undefined ? null : order.place(before, "before"),
-    types: type === undefined ? null : new Set(type.map((one) => checkedName("type", one, LIMITS.typeBytesMax))),
+    types: checkedTypes(type),
     sinceMs: time("since", given.since),
     untilMs: time("until", given.until),
     order: given.order,

@@ -14,15 +14,14 @@ import { Checkpoints, firstCheckpoints } from "./checkpoints.ts";
 import type { querySettings } from "./config.ts";
 import { DeadLetters } from "./dead-letters/dead-letters.ts";
 import { Republisher } from "./dead-letters/publish.ts";
-import { Followers } from "./followers.ts";
-import { ClientOrder, type Epochs, type Place } from "./places.ts";
+import { type Live, liveNode } from "./live-node.ts";
+import { ClientOrder, type Epochs } from "./places.ts";
 import { Reach } from "./reach.ts";
 import { type Page, type PageQuery, Reader } from "./read.ts";
 import { SameLog } from "./same-log.ts";
 import { startOffsets } from "./start-offsets.ts";
 import { type PartitionLag, partitionLags, readinessOf } from "./status.ts";
 import { Store } from "./store.ts";
-import { type LiveParts, type Outlet, Subscription } from "./subscription.ts";
 import { Tail } from "./tail.ts";
 import { TailReader } from "./tail-reader.ts";
 import { Verdicts } from "./verdicts.ts";
@@ -36,9 +35,8 @@ interface Running {
   readonly tail: Tail;
   readonly tailReader: TailReader;
   readonly checkpoints: Checkpoints;
-  readonly followers: Followers;
   readonly deadLetters: DeadLetters;
-  readonly live: LiveParts;
+  readonly live: Live;
 }
 
 export class Query implements Task {
@@ -61,10 +59,6 @@ export class Query implements Task {
     this.#store = new Store({ url, connectionsMax, log: surroundings.log, clock: surroundings.clock });
   }
 
-  get heartbeatMs(): number {
-    return this.#settings.SPILLWAY_HEARTBEAT_MS;
-  }
-
   /** @throws ProblemError log-unreachable before the log was reached, behind when another log is in use */
   order(clientId: string): ClientOrder {
     return new ClientOrder(clientId, this.#ensure().epochs);
@@ -83,33 +77,9 @@ export class Query implements Task {
     }
   }
 
-  /**
-   * Follows a client until `signal` aborts.
-   * @param from null: from now on
-   * @param opened gets the subscription, to wake it when its outlet has room
-   */
-  async follow(
-    order: ClientOrder,
-    from: Place | null,
-    outlet: Outlet,
-    opened: (subscription: Subscription) => void,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { live, followers } = this.#ensure();
-    const { querySubscribers } = this.#surroundings.metrics;
-    const subscription = new Subscription(live, order, from, outlet);
-    const wake = (): void => subscription.wake();
-    followers.add(subscription);
-    querySubscribers.set(followers.size);
-    signal.addEventListener("abort", wake, { once: true });
-    try {
-      opened(subscription);
-      await subscription.run(signal);
-    } finally {
-      signal.removeEventListener("abort", wake);
-      followers.remove(subscription);
-      querySubscribers.set(followers.size);
-    }
+  /** @throws ProblemError as `order` */
+  live(): Live {
+    return this.#ensure().live;
   }
 
   /** @throws ProblemError as `order` */
@@ -176,13 +146,13 @@ export class Query implements Task {
         clock,
         metrics,
       });
-      const followers = new Followers(tail, verdicts);
       const reads = new Reader({ tail, rows: pages, checkpoints, reach, clock, metrics });
-      const live = { reader: reads, reach, tail, verdicts, clock, log };
+      const heartbeatMs = this.#settings.SPILLWAY_HEARTBEAT_MS;
+      const live = liveNode({ reader: reads, reach, tail, verdicts, clock, log, metrics, heartbeatMs });
       await using republisher = new Republisher(connected, this.#surroundings);
       const deadLetters = new DeadLetters({ rows: this.#store.deadLetters, decoder, republisher, log, metrics });
       const epochs = { epoch, partitions: new Map(control.identities().map((one) => [one.epoch, one.partitions])) };
-      this.#running = { epochs, control, tail, tailReader, checkpoints, followers, deadLetters, live };
+      this.#running = { epochs, control, tail, tailReader, checkpoints, deadLetters, live };
       await runAll([control, tailReader, barrier, checkpoints], signal, log);
     } finally {
       contact.end();

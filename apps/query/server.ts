@@ -1,9 +1,11 @@
 /** Routes ↔ status codes of query. */
 import { Type } from "typebox";
 import type { Server } from "#lib/http.ts";
+import type { Metrics } from "#lib/metrics.ts";
 import { registerDeadLetters } from "./dead-letters/routes.ts";
 import { type LiveRouteParts, registerLive } from "./live-routes.ts";
 import { registerPages } from "./pages.ts";
+import type { Query } from "./query.ts";
 
 const LagAnswer = Type.Object({
   lagRecords: Type.Integer(),
@@ -17,7 +19,10 @@ const LagAnswer = Type.Object({
   ),
 });
 
-export type QueryParts = LiveRouteParts;
+export interface QueryParts extends LiveRouteParts {
+  readonly query: Query;
+  readonly metrics: Metrics;
+}
 
 /** `GET /api/v1/events`, `GET /api/v1/events/live`, `GET /api/v1/lag`, dead letters. Must be awaited before the server listens. */
 export async function registerQuery(server: Server, parts: QueryParts): Promise<void> {

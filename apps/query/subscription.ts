@@ -1,29 +1,13 @@
-/** Drives one follower: does what its state machine asks for, while its reader can take more. */
-import type { Clock } from "#lib/clock.ts";
+/** Drives one follower: does what its state machine asks for, a step at a time, when its connection gives it a turn. */
+
 import type { Log } from "#lib/log.ts";
 import { type Problem, ProblemError, problem } from "#lib/problem.ts";
-import { Follower, type Frame, inFrames } from "./live.ts";
+import type { Hold } from "#lib/room.ts";
+import type { Line, Wish } from "./line.ts";
+import { cursorOf, Follower, frameEnd } from "./live.ts";
+import type { Live } from "./live-node.ts";
 import { type ClientOrder, ORIGIN, type Place } from "./places.ts";
-import type { Reach } from "./reach.ts";
-import type { Reader } from "./read.ts";
-import type { Tail } from "./tail.ts";
-import type { Verdicts } from "./verdicts.ts";
-
-/** Whoever gets the frames. Nothing is sent while it is not writable. */
-export interface Outlet {
-  writable(): boolean;
-  send(frame: Frame): void;
-  problem(sent: Problem): void;
-}
-
-export interface LiveParts {
-  readonly reader: Reader;
-  readonly reach: Reach;
-  readonly tail: Tail;
-  readonly verdicts: Verdicts;
-  readonly clock: Clock;
-  readonly log: Log;
-}
+import type { Page, PageQuery } from "./read.ts";
 
 const PAGE_EVENTS = 500;
 const PAGE_TIMEOUT_MS = 5_000;
@@ -31,107 +15,145 @@ const PAGE_TIMEOUT_MS = 5_000;
 const RETRY_MS_MIN = 250;
 const RETRY_MS_MAX = 5_000;
 
+/** A page that was read, until the reader has been sent all of it. */
+interface Catching {
+  readonly hold: Hold | null;
+  leave(): void;
+}
+
 export class Subscription {
-  readonly #parts: LiveParts;
-  readonly #order: ClientOrder;
-  readonly #outlet: Outlet;
-  readonly #from: Place | null;
+  readonly #live: Live;
+  readonly #line: Line;
+  readonly #wish: Wish;
+  readonly #stopped = new AbortController();
   #follower: Follower | null = null;
-  #woken = false;
-  #wake: (() => void) | null = null;
+  #reading = false;
+  #catching: Catching | null = null;
+  #beatDue = false;
   #retryMs = RETRY_MS_MIN;
 
-  /** @param from null: from now on */
-  constructor(parts: LiveParts, order: ClientOrder, from: Place | null, outlet: Outlet) {
-    this.#parts = parts;
-    this.#order = order;
-    this.#from = from;
-    this.#outlet = outlet;
+  constructor(live: Live, line: Line, wish: Wish) {
+    this.#live = live;
+    this.#line = line;
+    this.#wish = wish;
+  }
+
+  get order(): ClientOrder {
+    return this.#wish.order;
   }
 
   get clientId(): string {
-    return this.#order.clientId;
+    return this.order.clientId;
   }
 
   get partition(): number {
-    return this.#order.partition;
+    return this.order.partition;
   }
 
-  /** There may be something to do: news, a verdict, room in the outlet. */
+  /** There may be something to do: news, a verdict, a page. */
   wake(): void {
-    this.#woken = true;
-    this.#wake?.();
+    this.#line.ready(this);
   }
 
-  /** Sends a cursor to resume from, if the follower is caught up. */
-  heartbeat(): void {
-    const frame = this.#outlet.writable() ? this.#follower?.heartbeat() : null;
-    if (frame) this.#outlet.send(frame);
-  }
-
-  /** Follows until `signal` aborts; `wake` must be called then. What is away is waited for. @throws ProblemError cursor-gone */
-  async run(signal: AbortSignal): Promise<void> {
-    const follower = await this.#begin(signal);
-    if (follower === null) return;
-    this.#follower = follower;
-    try {
-      while (!signal.aborted) {
-        this.#woken = false;
-        if (!this.#outlet.writable()) await this.#sleep();
-        else await this.#step(follower, signal);
-      }
-    } finally {
-      this.#follower = null;
-      follower.stop();
-    }
-  }
-
-  async #step(follower: Follower, signal: AbortSignal): Promise<void> {
-    const step = follower.next();
-    switch (step.do) {
-      case "send":
-        this.#outlet.send(step.frame);
-        break;
-      case "page":
-        await this.#page(follower, step.after, signal);
-        break;
-      case "ask":
-        this.#parts.verdicts.ask(step.events);
-        break;
-      case "wait":
-        await this.#sleep();
-        break;
-      default:
-        step satisfies never;
-    }
+  /** A cursor is due. */
+  beat(): void {
+    this.#beatDue = true;
+    this.wake();
   }
 
   /**
-   * The log's end now, read up to by this node: what to catch up with. Null: ended before that was known.
+   * The log's end now, read up to by this node, is what to catch up with. What is away is waited for.
    * @throws ProblemError cursor-gone
    */
-  async #begin(signal: AbortSignal): Promise<Follower | null> {
-    const { reach, tail, clock } = this.#parts;
-    while (!signal.aborted) {
+  async begin(): Promise<void> {
+    const { reach, tail, clock } = this.#live;
+    const { order, from, types } = this.#wish;
+    while (!this.#isStopped()) {
       const untilMs = clock.elapsed() + PAGE_TIMEOUT_MS;
-      const mark = await this.#orProblem(signal, async () => {
-        const wanted = { consistency: "latest", atLeast: null, after: this.#from ?? ORIGIN } as const;
-        const end = await reach.mark(this.#order, wanted, untilMs);
-        if (await tail.reached(this.#order.partition, end, untilMs)) return end;
+      const mark = await this.#orProblem(async () => {
+        const wanted = { consistency: "latest", atLeast: null, after: from ?? ORIGIN } as const;
+        const end = await reach.mark(order, wanted, untilMs);
+        if (await tail.reached(order.partition, end, untilMs)) return end;
         throw new ProblemError(problem("behind", "This node has not read the log up to its end yet."));
       });
-      if (mark === null) continue;
-      const from = this.#from ?? { epoch: this.#order.epoch, offset: mark - 1n };
-      return new Follower(this.#order, tail.partition(this.#order.partition), from, mark);
+      if (mark === null || this.#isStopped()) continue;
+      const start = from ?? { epoch: order.epoch, offset: mark - 1n };
+      this.#follower = new Follower(order, tail.partition(order.partition), start, mark, types);
+      this.wake();
+      return;
     }
-    return null;
   }
 
-  async #page(follower: Follower, after: Place, signal: AbortSignal): Promise<void> {
-    const query = {
+  /** @param room bytes that its connection may be sent. @returns whether there is more to do at once */
+  step(room: number): boolean {
+    const follower = this.#follower;
+    if (follower === null) return false;
+    if (this.#reading) return this.#mark(follower);
+    const step = follower.next(room);
+    if (!follower.holdsPage) this.#caught();
+    switch (step.do) {
+      case "send":
+        this.#line.send(this.order, step.frame);
+        return true;
+      case "page":
+        this.#reading = true;
+        this.#catchUp(follower, step.after).catch((error: unknown) => this.#line.fail(this, error));
+        return this.#mark(follower);
+      case "ask":
+        this.#live.verdicts.ask(step.events);
+        return true;
+      case "wait":
+        return this.#mark(follower);
+      default:
+        return step satisfies never;
+    }
+  }
+
+  /** @returns up to where it was sent everything; null: nowhere yet */
+  stop(): Place | null {
+    this.#stopped.abort();
+    this.#follower?.stop();
+    this.#caught();
+    return this.#follower?.place ?? this.#wish.from;
+  }
+
+  #isStopped(): boolean {
+    return this.#stopped.signal.aborted;
+  }
+
+  /** Sends the cursor that is due, if it is. */
+  #mark(follower: Follower): false {
+    const frame = this.#beatDue ? follower.heartbeat() : null;
+    this.#beatDue = false;
+    if (frame !== null) this.#line.send(this.order, frame);
+    return false;
+  }
+
+  /** One page, in its turn: of this connection's subscriptions, then of the node's connections. */
+  async #catchUp(follower: Follower, after: Place): Promise<void> {
+    const leave = await this.#line.pages.enter();
+    const page = this.#isStopped() ? null : await this.#orProblem(() => this.#page(after), leave);
+    if (page === null || this.#isStopped()) leave();
+    else this.#take(follower, page, leave);
+    this.#reading = false;
+    this.wake();
+  }
+
+  async #page(after: Place): Promise<Page | null> {
+    const { catchUps, reader } = this.#live;
+    const leave = await catchUps.enter();
+    try {
+      return this.#isStopped() ? null : await reader.read(this.order, this.#query(after));
+    } finally {
+      leave();
+    }
+  }
+
+  #query(after: Place): PageQuery {
+    return {
       after,
       before: null,
-      types: null,
+      types: this.#wish.types,
       sinceMs: null,
       untilMs: null,
       order: "asc",
@@ -141,45 +163,63 @@ export class Subscription {
       consistency: "known",
       atLeast: null,
       timeoutMs: PAGE_TIMEOUT_MS,
-    } as const;
-    const page = await this.#orProblem(signal, () => this.#parts.reader.read(this.#order, query));
-    const frame = page === null || signal.aborted ? null : follower.takePage(page);
-    if (frame?.type !== "events") return;
-    for (const part of inFrames(frame.events)) {
-      while (!(signal.aborted || this.#outlet.writable())) {
-        this.#woken = false;
-        await this.#sleep();
-      }
-      if (signal.aborted) return;
-      this.#outlet.send(part);
-    }
+    };
   }
 
-  /** Null after a passing problem, of which the reader is told once, and a pause. @throws ProblemError one that will not pass */
-  async #orProblem<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T | null> {
-    const { clock, log } = this.#parts;
+  /** Keeps the page while there is room for it; otherwise what goes at once, and the rest is read again. */
+  #take(follower: Follower, page: Page, leave: () => void): void {
+    const { events } = page;
+    const bytes = events.reduce((sum, event) => sum + event.length, 0);
+    const hold = this.#live.pagesRoom.take(bytes, () => this.#giveWay(follower));
+    this.#catching = { hold, leave };
+    const end = frameEnd(events, this.#line.room);
+    const cut = events[end - 1];
+    if (hold !== null || cut === undefined || end === events.length) follower.takePage(page);
+    else if (this.#line.room > 0)
+      follower.takePage({ events: events.slice(0, end), next: this.order.place(cursorOf(cut), "cursor") });
+    if (!follower.holdsPage) this.#caught();
+  }
+
+  #giveWay(follower: Follower): void {
+    follower.dropPage();
+    this.#caught();
+    this.wake();
+  }
+
+  /** The page was sent, or is given up. */
+  #caught(): void {
+    const catching = this.#catching;
+    this.#catching = null;
+    catching?.hold?.release();
+    catching?.leave();
+  }
+
+  /**
+   * Null after a passing problem, of which the reader is told once, and a pause.
+   * @param paused called before the pause
+   * @throws ProblemError one that will not pass
+   */
+  async #orProblem<T>(work: () => Promise<T>, paused: () => void = () => undefined): Promise<T | null> {
+    const { clock, log } = this.#live;
     try {
       const done = await work();
       this.#retryMs = RETRY_MS_MIN;
       return done;
     } catch (error) {
+      paused();
       if (!(error instanceof ProblemError && error.problem.status === 503)) throw error;
-      if (this.#retryMs === RETRY_MS_MIN && !signal.aborted) this.#outlet.problem(error.problem);
+      if (this.#retryMs === RETRY_MS_MIN && !this.#isStopped()) this.#line.problem(error.problem, this.clientId);
       log.debug("follower waits", { code: error.problem.code });
-      await clock.sleep(this.#retryMs * (0.5 + clock.random() / 2), signal);
+      await clock.sleep(this.#retryMs * (0.5 + clock.random() / 2), this.#stopped.signal);
       this.#retryMs = Math.min(RETRY_MS_MAX, this.#retryMs * 2);
       return null;
     }
   }
+}
 
-  /** Until woken; at once if that has happened since the last step began. */
-  #sleep(): Promise<void> {
-    if (this.#woken) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#wake = () => {
-        this.#wake = null;
-        resolve();
-      };
-    });
-  }
+/** What a follower is told of the error that ended it. One that is no problem is a mistake, and goes to the log. */
+export function problemOf(error: unknown, log: Log): Problem {
+  if (error instanceof ProblemError) return error.problem;
+  log.error("follower failed", { error });
+  return problem("internal-error", "It is in this node's log. Resume with your cursor.");
 }

@@ -3,196 +3,224 @@ import type { WebSocket } from "@fastify/websocket";
 import { type Access, demand, noAccess } from "#lib/access.ts";
 import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
-import type { Metrics } from "#lib/metrics.ts";
 import { type Problem, ProblemError, problem } from "#lib/problem.ts";
+import { Line, type Wire } from "./line.ts";
 import type { Frame } from "./live.ts";
+import type { Live } from "./live-node.ts";
+import { Allowance, FORMS, type Message, parseMessage } from "./messages.ts";
+import { checkedClientId, checkedTypes } from "./parameters.ts";
 import type { ClientOrder, Place } from "./places.ts";
 import type { Query } from "./query.ts";
-import type { Outlet, Subscription } from "./subscription.ts";
+import { problemOf } from "./subscription.ts";
 
-/** Whom a socket asks to follow. */
-export interface Wish {
-  /** @throws ProblemError when the parameters are wrong */
-  readonly clientId: () => string;
-  readonly after: string | undefined;
+/** Whom a client asks to follow. */
+export interface Asked {
+  readonly clientId: string;
+  readonly after?: string | undefined;
+  readonly type?: readonly string[] | undefined;
 }
 
 export interface SocketParts {
-  readonly query: Query;
+  readonly query: Pick<Query, "order" | "live">;
   readonly clock: Clock;
   readonly log: Log;
-  readonly metrics: Metrics;
   /** Null: the token is not known. */
   accessOf(token: string): Access | null;
 }
 
-/** Nothing is pulled while so much waits in the socket: with one more frame of 256 KiB or one event it stays below 1 MiB. */
-const WRITABLE_BYTES_MAX = 512 * 1024;
 const AUTHENTICATE_MS = 10_000;
-/** No pong and no byte taken for so long: nobody is there. */
-const SILENCE_MS = 60_000;
+/** Each costs a few hundred bytes, and a frame with every heartbeat. */
+const SUBSCRIPTIONS_MAX = 1_000;
 /** Of the close frame; WebSocket allows 123 bytes. */
 const REASON_CHARACTERS = 40;
 
-/** Close codes; 4400, 4401, 4403 and 4410 follow from a problem's status. */
+/** Close codes; 4400, 4401, 4403, 4410 and 4429 follow from a problem's status. */
 const RESTART = 1012;
 const INTERNAL = 1011;
 const DEPENDENCY_AWAY = 1013;
 const SILENT = 4408;
 
-export class LiveSocket implements Outlet {
+export class LiveSocket implements Wire {
   readonly #socket: WebSocket;
   readonly #parts: SocketParts;
-  readonly #closed = new AbortController();
-  #subscription: Subscription | null = null;
-  #order: ClientOrder | null = null;
-  #aliveMs: number;
+  readonly #allowance: Allowance;
+  #access: Access = noAccess;
+  #asked: () => Asked | null = () => null;
+  #line: Line | null = null;
+  #live: Live | null = null;
+  /** Whom the address names: without its subscription the socket closes. */
+  #addressed: string | null = null;
   #cancelTimer: () => void = () => undefined;
 
   constructor(socket: WebSocket, parts: SocketParts) {
     this.#socket = socket;
     this.#parts = parts;
-    this.#aliveMs = parts.clock.elapsed();
+    this.#allowance = new Allowance(parts.clock.elapsed());
     socket.on("close", () => this.#end());
-    socket.on("pong", () => this.#alive());
+    socket.on("pong", () => this.#line?.alive());
+    socket.on("message", (data: Buffer, isBinary: boolean) => this.#said(parseMessage(data, isBinary)));
   }
 
-  /** Serves until the socket closes. @param access noAccess: the first message must show a token */
-  start(access: Access, wish: Wish): void {
+  /**
+   * Serves until the socket closes.
+   * @param access noAccess: the first message must show a token
+   * @param asked by the address; null: nobody. @throws ProblemError when its parameters are wrong
+   */
+  start(access: Access, asked: () => Asked | null): void {
+    this.#asked = asked;
     if (access !== noAccess) {
-      this.#follow(access, wish);
+      this.#open(access);
       return;
     }
     const late = (): void => this.#refuse(problem("unauthenticated", "No token came: send one within 10 s."));
     this.#cancelTimer = this.#parts.clock.after(AUTHENTICATE_MS, late);
-    this.#socket.once("message", (data: Buffer) => {
-      this.#cancelTimer();
-      const token = tokenOf(data);
-      const shown = token === null ? null : this.#parts.accessOf(token);
-      if (shown !== null) this.#follow(shown, wish);
-      else
-        this.#refuse(
-          problem("unauthenticated", 'The first message must be {"op":"authenticate","token":…} with a known key.'),
-        );
-    });
   }
 
-  writable(): boolean {
-    return this.#socket.readyState === this.#socket.OPEN && this.#socket.bufferedAmount < WRITABLE_BYTES_MAX;
+  get open(): boolean {
+    return this.#socket.readyState === this.#socket.OPEN;
   }
 
-  send(frame: Frame): void {
-    const { clientId } = this.#order as ClientOrder;
-    const head = `{"type":"${frame.type}","clientId":${JSON.stringify(clientId)},`;
-    const body =
-      frame.type === "events"
-        ? `"events":[${frame.events.join(",")}]}`
-        : `"cursor":"${(this.#order as ClientOrder).cursor(frame.place)}"}`;
-    this.#write(frame.type, head + body);
+  print(order: ClientOrder, frame: Frame): Buffer {
+    return (this.#live as Live).printer.json(order, frame);
   }
 
-  problem(sent: Problem): void {
-    const clientId = this.#order?.clientId;
-    this.#write(
-      "problem",
-      JSON.stringify({ type: "problem", ...(clientId !== undefined && { clientId }), problem: sent }),
-    );
+  problem(sent: Problem, clientId: string | undefined): Buffer {
+    return Buffer.from(JSON.stringify({ type: "problem", ...(clientId !== undefined && { clientId }), problem: sent }));
   }
 
-  #write(type: string, text: string): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) return;
-    this.#parts.metrics.queryFrames.inc({ type });
-    // Called once the bytes have left for the kernel: the sign that there is room again.
-    this.#socket.send(text, () => {
-      this.#alive();
-      if (this.writable()) this.#subscription?.wake();
-    });
+  write(bytes: Buffer, taken: () => void): void {
+    this.#socket.send(bytes, { binary: false }, taken);
   }
 
-  #follow(access: Access, wish: Wish): void {
-    const { query } = this.#parts;
-    let from: Place | null;
+  ping(): void {
+    this.#socket.ping();
+  }
+
+  silent(): void {
+    this.#close(SILENT, "silent");
+  }
+
+  failed({ clientId }: ClientOrder, error: unknown): void {
+    this.#failed(error, clientId);
+  }
+
+  #open(access: Access): void {
+    this.#access = access;
     try {
-      const clientId = wish.clientId();
-      demand(access, "read", clientId);
-      this.#order = query.order(clientId);
-      from = wish.after === undefined ? null : this.#order.place(wish.after, "after");
+      const asked = this.#asked();
+      this.#live = this.#parts.query.live();
+      this.#line = new Line(this.#live, this);
+      if (asked === null) return;
+      this.#addressed = asked.clientId;
+      this.#subscribe(asked);
     } catch (error) {
-      this.#fail(error);
+      this.#refuse(problemOf(error, this.#parts.log));
+    }
+  }
+
+  #said(message: Message | null): void {
+    if (!this.open) return;
+    if (this.#access === noAccess) {
+      this.#authenticate(message);
       return;
     }
-    this.#socket.on("message", (data: Buffer) => {
-      // A token that was not needed, as on a node without keys, does no harm.
-      const token = tokenOf(data);
-      if (token !== null && this.#parts.accessOf(token) !== null) return;
+    if (!this.#allowance.take(this.#parts.clock.elapsed())) {
+      const detail = "A socket takes 1,000 messages, and 100 a minute after that: open another for other clients.";
+      this.#refuse(problem("too-many-requests", detail));
+      return;
+    }
+    switch (message?.op) {
+      case "subscribe":
+        this.#subscribe(message);
+        break;
+      case "unsubscribe":
+        this.#unsubscribe(message.clientId);
+        break;
+      case "authenticate":
+        // A token that was not needed, as on a node without keys, does no harm.
+        if (this.#parts.accessOf(message.token) !== null) break;
+        this.#refuse(problem("unauthenticated", "The token is not known: show one of this node's keys."));
+        break;
+      case undefined:
+        this.#refuse(problem("invalid-parameter", `The message is none: send ${FORMS}, as text.`));
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #authenticate(message: Message | null): void {
+    this.#cancelTimer();
+    const shown = message?.op === "authenticate" ? this.#parts.accessOf(message.token) : null;
+    if (shown !== null) this.#open(shown);
+    else
       this.#refuse(
-        problem("invalid-parameter", "One socket follows one client, by its address: it takes no messages."),
+        problem("unauthenticated", 'The first message must be {"op":"authenticate","token":…} with a known key.'),
       );
-    });
-    const opened = (subscription: Subscription): void => {
-      this.#subscription = subscription;
-    };
-    this.#beat();
-    query.follow(this.#order, from, this, opened, this.#closed.signal).catch((error: unknown) => this.#fail(error));
   }
 
-  /** Sends the cursor, asks for a sign of life, and misses one that is overdue. */
-  #beat(): void {
-    const { clock, query } = this.#parts;
-    this.#cancelTimer = clock.after(query.heartbeatMs, () => {
-      if (clock.elapsed() - this.#aliveMs > SILENCE_MS) {
-        this.#closeFor(SILENT, "silent");
-        return;
-      }
-      if (this.writable()) this.#socket.ping();
-      this.#subscription?.heartbeat();
-      // One that waits for the tail hears of its own client's news only; with none, this finds that the tail is there.
-      this.#subscription?.wake();
-      this.#beat();
-    });
+  /** A client that is followed already is followed from the new place on. */
+  #subscribe({ clientId, after, type }: Asked): void {
+    const line = this.#line as Line;
+    if (line.has(clientId)) this.#unsubscribe(clientId);
+    try {
+      const order = this.#order(clientId);
+      const from = after === undefined ? null : order.place(after, "after");
+      line.follow({ order, from, types: checkedTypes(type) });
+    } catch (error) {
+      this.#failed(error, clientId);
+    }
   }
 
-  #alive(): void {
-    this.#aliveMs = this.#parts.clock.elapsed();
+  /** @throws ProblemError */
+  #order(clientId: string): ClientOrder {
+    demand(this.#access, "read", checkedClientId(clientId));
+    if ((this.#line as Line).size >= SUBSCRIPTIONS_MAX)
+      throw new ProblemError(
+        problem(
+          "too-many-requests",
+          `This socket follows ${SUBSCRIPTIONS_MAX} clients: unsubscribe one, or open another.`,
+        ),
+      );
+    return this.#parts.query.order(clientId);
   }
 
-  #fail(error: unknown): void {
-    const known = error instanceof ProblemError;
-    if (!known) this.#parts.log.error("follower failed", { error });
-    this.#refuse(
-      known ? error.problem : problem("internal-error", "It is in this node's log. Resume with your cursor."),
-    );
+  #unsubscribe(clientId: string): void {
+    const line = this.#line as Line;
+    const place = line.unfollow(clientId);
+    const cursor = place ? this.#cursor(clientId, place) : undefined;
+    if (this.#addressed === clientId) this.#addressed = null;
+    line.write("unsubscribed", Buffer.from(JSON.stringify({ type: "unsubscribed", clientId, cursor })));
   }
 
-  #refuse(why: Problem): void {
-    this.problem(why);
-    this.#closeFor(why.status === 503 ? DEPENDENCY_AWAY : why.status >= 500 ? INTERNAL : 4000 + why.status, why.code);
+  #cursor(clientId: string, place: Place): string {
+    return this.#parts.query.order(clientId).cursor(place);
   }
 
-  #closeFor(code: number, reason: string): void {
+  #failed(error: unknown, clientId: string): void {
+    const why = problemOf(error, this.#parts.log);
+    // What a node as a whole cannot do now, another may.
+    if (clientId === this.#addressed || why.status === 503) this.#refuse(why, clientId);
+    else this.#line?.problem(why, clientId);
+  }
+
+  #refuse(why: Problem, clientId?: string): void {
+    if (this.open) this.#socket.send(this.problem(why, clientId), { binary: false });
+    this.#close(why.status === 503 ? DEPENDENCY_AWAY : why.status >= 500 ? INTERNAL : 4000 + why.status, why.code);
+  }
+
+  #close(code: number, reason: string): void {
     this.#socket.close(code, reason.slice(0, REASON_CHARACTERS));
     this.#end();
   }
 
   #end(): void {
     this.#cancelTimer();
-    this.#subscription = null;
-    this.#closed.abort();
+    this.#line?.end();
   }
 }
 
 /** Tells every follower to resume elsewhere. */
 export function closeAll(sockets: Iterable<WebSocket>): void {
   for (const socket of sockets) socket.close(RESTART, "restart: resume with your cursor");
-}
-
-function tokenOf(data: Buffer): string | null {
-  try {
-    const message: unknown = JSON.parse(data.toString("utf8"));
-    if (typeof message !== "object" || message === null) return null;
-    const { op, token } = message as { op?: unknown; token?: unknown };
-    return op === "authenticate" && typeof token === "string" ? token : null;
-  } catch {
-    return null;
-  }
 }

@@ -107,7 +107,11 @@ async function ask(
   init: RequestInit = {},
   role: Role = web,
 ): Promise<Answer> {
-  const headers = { "content-type": "application/json", ...(authorization !== null && { authorization }) };
+  const headers = {
+    "content-type": "application/json",
+    ...(authorization !== null && { authorization }),
+    ...(init.headers as Record<string, string>),
+  };
   const response = await fetch(`${role.url}${path}`, { ...init, headers });
   const body = await response.text();
   const isProblem = response.headers.get("content-type")?.includes("problem+json") === true && body !== "";
@@ -154,6 +158,30 @@ const CLIENT_ROUTES: Readonly<Record<string, Attack>> = {
     expect(frames).toHaveLength(1);
     // 4400, 4401 and 4403 say what the status would.
     return { status: closeCode - 4_000, code: told.problem?.code, body: JSON.stringify(told.problem) };
+  },
+};
+/** The other ways in at the live route. */
+const LIVE_ROUTES: Readonly<Record<string, Attack>> = {
+  "GET /api/v1/events/live, as server-sent events": (clientId, authorization) =>
+    ask(`/api/v1/events/live?clientId=${encodeURIComponent(clientId)}`, authorization, {
+      headers: { accept: "text/event-stream" },
+    }),
+  "GET /api/v1/events/live, by a message": async (clientId, authorization) => {
+    const headers = { authorization: authorization ?? "Bearer" };
+    const socket = new WebSocket(`${web.url.replace("http", "ws")}/api/v1/events/live`, { headers });
+    const told: string[] = [];
+    let refused = "";
+    socket.on("message", (data: Buffer) => void told.push(data.toString("utf8")));
+    socket.on("error", (error) => {
+      refused ||= error.message;
+    });
+    socket.on("open", () => socket.send(JSON.stringify({ op: "subscribe", clientId, after: "0" })));
+    await until("an answer", () => refused !== "" || told.length > 0);
+    socket.terminate();
+    if (refused) return { status: Number(/\d{3}/.exec(refused)?.[0]), code: undefined, body: "" };
+    expect(told).toHaveLength(1);
+    const { problem } = JSON.parse(told[0] ?? "{}") as { problem?: { status: number; code: string } };
+    return { status: problem?.status ?? 0, code: problem?.code, body: JSON.stringify(problem) };
   },
 };
 /** And what each answers to a key with the verb operate and without any client; the second is asked for no dead letter. */
@@ -207,7 +235,7 @@ test("every documented route of every role is known here, and refuses whom it mu
   }
 });
 
-describe.each(Object.entries(CLIENT_ROUTES))("%s", (route, attack) => {
+describe.each(Object.entries({ ...CLIENT_ROUTES, ...LIVE_ROUTES }))("%s", (route, attack) => {
   test("denies every disguise of another's clientId", async () => {
     for (const clientId of DISGUISES) {
       const { status, code } = await attack(clientId, bearer("own"));
@@ -305,19 +333,23 @@ test("a follower that shows its token in the first message gets no further with 
   );
   for (const message of [{ op: "authenticate", token: "nonsense" }, { op: "subscribe", clientId: OWN }, {}])
     expect((await follow(`clientId=${OWN}`, null, message)).closeCode).toBe(4401);
-  // A second word on an open socket changes nothing but that it closes.
+  // A socket that was let in for one client opens no other's.
   const talkative = new WebSocket(`${web.url.replace("http", "ws")}/api/v1/events/live?clientId=${OWN}`, {
     headers: { authorization: bearer("own") },
   });
   const told: string[] = [];
-  let closed = 0;
   talkative.on("message", (data: Buffer) => void told.push(data.toString("utf8")));
-  talkative.on("open", () => talkative.send(JSON.stringify({ op: "subscribe", clientId: FOREIGN, after: "0" })));
-  talkative.on("close", (code) => {
-    closed = code;
+  talkative.on("open", () => {
+    for (const clientId of [FOREIGN, COMPOSED])
+      talkative.send(JSON.stringify({ op: "subscribe", clientId, after: "0" }));
   });
-  await until("the socket was closed", () => closed > 0);
-  expect(told.join("")).not.toContain(FOREIGN);
+  const framesOf = (clientId: string) =>
+    told
+      .map((text) => JSON.parse(text) as { type: string; clientId: string })
+      .filter((one) => one.clientId === clientId);
+  await until("its second client is followed", () => framesOf(COMPOSED).some(({ type }) => type === "caughtUp"));
+  expect(framesOf(FOREIGN)).toMatchObject([{ type: "problem", problem: { code: "forbidden" } }]);
+  talkative.terminate();
 });
 
 test("who has the right has it, and nothing of the intruder was stored", async () => {

@@ -14,13 +14,15 @@ class Scene {
   readonly model: Model;
   readonly tail: PartitionTail;
   readonly from: Place;
+  readonly types: ReadonlySet<string> | null;
   follower: Follower;
   readonly frames: Frame[] = [];
   #asked: TailEvent[] = [];
   #page: Place | null = null;
 
-  constructor(model: Model, from: Place) {
+  constructor(model: Model, from: Place, types: ReadonlySet<string> | null = null) {
     this.model = model;
+    this.types = types;
     this.tail = new PartitionTail(model.checkpoint);
     this.from = from;
     this.read();
@@ -35,9 +37,9 @@ class Scene {
   }
 
   /** One step of the follower, as its driver would. Pages and verdicts come later, by `answer`. */
-  step(): "sent" | "page" | "asked" | "waits" {
+  step(bytesMax?: number): "sent" | "page" | "asked" | "waits" {
     if (this.#page !== null) return "waits";
-    const step = this.follower.next();
+    const step = this.follower.next(bytesMax);
     switch (step.do) {
       case "send":
         this.frames.push(step.frame);
@@ -67,13 +69,12 @@ class Scene {
     if (this.#page === null) return;
     const after = this.#page;
     this.#page = null;
-    const rest = model.truth("a").filter(({ place }) => comparePlaces(place, after) > 0 && this.#isRead(place));
+    const rest = this.#shown().filter(({ place }) => comparePlaces(place, after) > 0 && this.#isRead(place));
     const shown = rest.slice(0, limit);
     const end = { epoch: 2, offset: this.tail.next - 1n };
     const next =
       shown.length < rest.length ? (shown.at(-1)?.place ?? after) : comparePlaces(end, after) > 0 ? end : after;
-    const frame = this.follower.takePage({ events: shown.map(({ json }) => json), next });
-    if (frame) this.frames.push(frame);
+    this.follower.takePage({ events: shown.map(({ json }) => json), next });
   }
 
   /** The socket breaks; the reader comes back with the last cursor it has seen. */
@@ -97,23 +98,26 @@ class Scene {
   }
 
   expected(): string[] {
-    return this.model
-      .truth("a")
+    return this.#shown()
       .filter(({ place }) => comparePlaces(place, this.from) > 0)
       .map(({ json }) => json);
+  }
+
+  #shown(): ModelRecord[] {
+    return this.model.truth("a").filter(({ event }) => this.types === null || this.types.has(event.type));
   }
 
   #isRead = (place: Place): boolean => place.epoch === 1 || place.offset < this.tail.next;
 
   #subscribe(from: Place): Follower {
-    return new Follower(orderOf("a"), this.tail, from, this.model.nextOffset);
+    return new Follower(orderOf("a"), this.tail, from, this.model.nextOffset, this.types);
   }
 }
 
 /** Anything that may happen between two steps of a follower. */
 function disturb(random: Random, scene: Scene): void {
   const { model, tail } = scene;
-  const happen = random.below(9);
+  const happen = random.below(10);
   if (happen === 0) model.append(random.below(6));
   if (happen <= 2) scene.read();
   if (happen === 3) model.checkpoint += BigInt(random.below(Number(model.nextOffset - model.checkpoint) + 1));
@@ -128,6 +132,7 @@ function disturb(random: Random, scene: Scene): void {
     const beat = scene.follower.heartbeat();
     if (beat) scene.frames.push(beat);
   }
+  if (happen === 9) scene.follower.dropPage();
 }
 
 function randomRun(seed: number): void {
@@ -136,9 +141,9 @@ function randomRun(seed: number): void {
   model.append(random.below(30));
   model.checkpoint = BigInt(random.below(Number(model.nextOffset) + 1));
   const start = random.pick([ORIGIN, { epoch: 1, offset: 5n }, { epoch: 2, offset: model.nextOffset - 1n }]);
-  const scene = new Scene(model, start);
+  const scene = new Scene(model, start, random.pick([null, new Set(["x"])]));
   for (let i = 0; i < 300; i++) {
-    if (random.next() < 0.5) scene.step();
+    if (random.next() < 0.5) scene.step(random.pick([undefined, 1, 500]));
     else disturb(random, scene);
   }
   scene.read();
@@ -154,14 +159,15 @@ function randomRun(seed: number): void {
 /** A cursor never claims an event that was not sent before it, and turns alternate. */
 function checkMarks(scene: Scene): void {
   let sent: Place = scene.from;
-  let remaining = scene.model.truth("a").filter(({ place }) => comparePlaces(place, scene.from) > 0);
+  let remaining = scene.expected();
+  const placeOf = new Map(scene.model.records.map(({ json, place }) => [json, place]));
   for (const frame of scene.frames) {
     if (frame.type === "events") remaining = remaining.slice(frame.events.length);
     else {
       expect(comparePlaces(frame.place, sent)).toBeGreaterThanOrEqual(0);
       sent = frame.place;
-      const [unsent] = remaining;
-      if (unsent) expect(comparePlaces(frame.place, unsent.place)).toBeLessThan(0);
+      const unsent = placeOf.get(remaining[0] ?? "");
+      if (unsent) expect(comparePlaces(frame.place, unsent)).toBeLessThan(0);
     }
   }
 }
@@ -208,6 +214,29 @@ test("a follower that does not take its events falls behind when they leave the 
   while (slow.step() !== "waits" || slow.events.length < slow.expected().length) slow.answer(3);
   expect(slow.events).toEqual(slow.expected());
   expect(slow.frames.at(-1)?.type).toBe("caughtUp");
+});
+
+test("a follower that catches up is told with each heartbeat how far it is, also where nothing of its types came", () => {
+  const far = scene(40, 40n, ORIGIN);
+  expect(far.follower.heartbeat()).toEqual({ type: "fellBehind", place: ORIGIN });
+  far.step();
+  far.follower.takePage({ events: [], next: { epoch: 2, offset: 17n } });
+  expect(far.follower.heartbeat()).toEqual({ type: "fellBehind", place: { epoch: 2, offset: 17n } });
+});
+
+test("a page is handed out in frames as small as is wanted, and what is dropped of it is read again", () => {
+  const model = new Model(randomFrom(3));
+  model.append(60);
+  model.checkpoint = model.nextOffset;
+  const slow = new Scene(model, ORIGIN);
+  slow.step();
+  slow.answer(8);
+  for (let n = 0; n < 3; n++) expect(slow.step(1)).toBe("sent");
+  expect(slow.frames.map((frame) => (frame.type === "events" ? frame.events.length : frame.type))).toEqual([1, 1, 1]);
+  slow.follower.dropPage();
+  expect(slow.step()).toBe("page");
+  while (slow.step() !== "waits" || slow.events.length < slow.expected().length) slow.answer(5);
+  expect(slow.events).toEqual(slow.expected());
 });
 
 test("an idle follower does not fall behind, however far the tail moves on", () => {

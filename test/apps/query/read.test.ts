@@ -384,17 +384,10 @@ describe("a cursor beyond the log's end, which has lost what was there", () => {
   test("ends a follower with the same problem", async () => {
     const cut = node();
     const told: unknown[] = [];
-    const outlet = { writable: () => true, send: () => undefined, problem: (sent: unknown) => void told.push(sent) };
-    const { reader, reach, tail, clock } = cut;
-    const subscription = new Subscription(
-      { reader, reach, tail, verdicts: {} as never, clock, log: quiet },
-      orderOf("a"),
-      lost,
-      outlet,
-    );
-    await expect(subscription.run(new AbortController().signal)).rejects.toMatchObject({
-      problem: { code: "cursor-gone", field: "after" },
-    });
+    const line = { problem: (sent: unknown) => void told.push(sent) };
+    const wish = { order: orderOf("a"), from: lost, types: null };
+    const subscription = new Subscription(cut as never, line as never, wish);
+    await expect(subscription.begin()).rejects.toMatchObject({ problem: { code: "cursor-gone", field: "after" } });
     expect(told).toEqual([]);
   });
 });

@@ -21,12 +21,13 @@ export async function* overWebSocket(
   const inbox = new Inbox(http, path, limit.signal);
   try {
     limit.within(ANSWER_MS, "no connection");
+    await inbox.opened;
     for (;;) {
-      const text = inbox.take() ?? (await inbox.next());
+      limit.within(SILENCE_MS, `${http.url} sent nothing`);
+      const text = await inbox.next();
       limit.relax();
       if (text === undefined) return;
       yield text;
-      limit.within(SILENCE_MS, `${http.url} sent nothing`);
     }
   } finally {
     inbox.close();
@@ -36,6 +37,7 @@ export async function* overWebSocket(
 
 class Inbox {
   readonly #socket: WebSocket;
+  readonly #opened = Promise.withResolvers<void>();
   readonly #url: string;
   readonly #signal: AbortSignal;
   readonly #texts: string[] = [];
@@ -52,6 +54,7 @@ class Inbox {
     socket.addEventListener("open", () => {
       // Only a first message goes everywhere: a browser's WebSocket has no headers.
       if (token !== undefined) socket.send(JSON.stringify({ op: "authenticate", token }));
+      this.#opened.resolve();
     });
     socket.addEventListener("message", ({ data }) => this.#put(String(data)));
     socket.addEventListener("close", ({ code, reason }) => this.#end(this.#why(code, reason)));
@@ -59,10 +62,9 @@ class Inbox {
     if (signal.aborted) this.#abort();
   }
 
-  take(): string | undefined {
-    const text = this.#texts.shift();
-    this.#characters -= text?.length ?? 0;
-    return text;
+  /** Resolves once it is open, or has ended. */
+  get opened(): Promise<void> {
+    return this.#opened.promise;
   }
 
   /** Undefined: it ended, and may be opened again. @throws PassingError, RefusedError; the reason of its signal */
@@ -71,7 +73,8 @@ class Inbox {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
-    const text = this.take();
+    const text = this.#texts.shift();
+    this.#characters -= text?.length ?? 0;
     if (text === undefined && this.#ended?.why) throw this.#ended.why;
     return text;
   }
@@ -82,16 +85,16 @@ class Inbox {
   }
 
   #put(text: string): void {
-    // A socket that is being closed may still bring some: there is a gap before it by then.
-    if (this.#ended !== undefined) return;
     this.#texts.push(text);
     this.#characters += text.length;
+    // A platform hands nothing on once its socket is being closed: what is here is without a gap.
     if (this.#characters > WAITING_CHARACTERS_MAX) this.#end(undefined);
     this.#wake();
   }
 
   #end(why: Error | undefined): void {
     this.#ended ??= { why };
+    this.#opened.resolve();
     this.#socket.close();
     this.#wake();
   }

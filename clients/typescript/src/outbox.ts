@@ -111,7 +111,9 @@ export class Outbox {
     await Promise.resolve();
     for (let failures = 0; this.#queue.size > 0; ) {
       if (failures === 0 && this.#lingerMs > 0) await this.#linger();
-      this.#failure = await this.#attempt(this.#batch());
+      const batch = this.#batch();
+      if (batch.length === 0) break;
+      this.#failure = await this.#attempt(batch);
       failures = this.#failure === undefined ? 0 : failures + 1;
       if (this.#failure && this.#queue.size > 0)
         await this.#http.pause(this.#http.pauseMs(failures, this.#failure), this.#failure, this.#over.signal);
@@ -176,16 +178,20 @@ function acknowledge(batch: readonly Call[], json: unknown): PassingError | unde
 /** The calls whose events are named end; the others are sent again without them. */
 function refuse(batch: readonly Call[], problem: Problem): void {
   const listed = Array.isArray(problem["problems"]) ? (problem["problems"] as EventProblem[]) : [];
-  // A proxy may find too large together what is not so alone. Anything else that names no event concerns them all.
-  const together = listed.length === 0 && batch.length > 1 && (problem.status === 400 || problem.status === 413);
   let from = 0;
-  for (const call of batch) {
+  const problems = batch.map(({ size }) => {
     const begin = from;
-    from += call.size;
-    const own = listed
-      .filter(({ index }) => index >= begin && index < begin + call.size)
+    from += size;
+    return listed
+      .filter(({ index }) => index >= begin && index < begin + size)
       .map((one) => ({ ...one, index: one.index - begin }));
+  });
+  const named = problems.some((own) => own.length > 0);
+  // A proxy may find too large together what is not so alone. Anything else that names no event concerns them all.
+  const together = !named && batch.length > 1 && (problem.status === 400 || problem.status === 413);
+  for (const [at, call] of batch.entries()) {
+    const own = problems[at] ?? [];
     if (together) call.alone = true;
-    else if (own.length > 0 || listed.length === 0) call.refuse(problem, own);
+    else if (own.length > 0 || !named) call.refuse(problem, own);
   }
 }

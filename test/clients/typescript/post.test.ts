@@ -184,6 +184,12 @@ test("what is refused together, with no event named, is sent call by call", asyn
   expect(fake.got.map((got) => idsOf(got).join(""))).toEqual(["abcdef", "a", "bc", "def"]);
 });
 
+test("a refusal that names an event which was not sent ends the call all the same", async () => {
+  fake.answer = refuse(400, { code: "invalid-event", problems: [{ index: 7, code: "x", field: "", detail: "D" }] });
+  await expect(clientOf().post(event("a"))).rejects.toThrow(RefusedError);
+  expect(fake.got.length).toBe(1);
+});
+
 test("a key without the right ends all calls at once", async () => {
   fake.answer = refuse(401, { code: "unauthenticated" });
   const client = clientOf();
@@ -296,6 +302,20 @@ test("a lone event waits for company as long as it is told, and a full request f
   for (let n = 1; n < 1_000; n++) many.push(client.post(event()));
   await Promise.all(many);
   expect(fake.got[1]?.events.length).toBe(1_000);
+});
+
+test("what was given up before it left is not sent", async () => {
+  const { client, clock } = patient({ lingerMs: 50 });
+  const stop = new AbortController();
+  const posted = client.post(event("a"), { signal: stop.signal });
+  await settled();
+  stop.abort(new Error("no more"));
+  await expect(posted).rejects.toThrow("no more");
+  await clock.advance(50);
+  const other = client.post(event("b"));
+  await clock.advance(50);
+  await other;
+  expect(fake.got.map(idsOf)).toEqual([["b"]]);
 });
 
 test("the node that fails is left for the next one", async () => {

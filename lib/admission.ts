@@ -6,6 +6,7 @@ import { Type } from "typebox";
 import { type Access, noAccess } from "./access.ts";
 import { declaredBytes, noRoom } from "./body.ts";
 import type { Clock } from "./clock.ts";
+import { LIMITS } from "./event.ts";
 import { excerpt } from "./excerpt.ts";
 import { sendProblem } from "./faults.ts";
 import type { Log } from "./log.ts";
@@ -34,6 +35,8 @@ declare module "fastify" {
       authenticate(request: FastifyRequest): Access | null;
       /** By a token that came another way, as in a first message. */
       accessOf(token: string): Access | null;
+      /** Where bodies count that are coming in. */
+      readonly bodies: Room;
     };
   }
 }
@@ -71,7 +74,7 @@ export function guardRoute(route: RouteOptions, guard: Guard): void {
       crowding(request) ??
       (speaksWebSocket ? null : upgrading(request)) ??
       refusal(request, found, { kind, localOnly, draining: guard.state.draining, consumes }) ??
-      (consumes && !room.has(declaredBytes(request)) ? noRoom(room) : null);
+      (consumes && !room.has(Math.min(declaredBytes(request), LIMITS.bodyBytesMax)) ? noRoom(room) : null);
     if (refused) return void sendProblem(reply, refused, 1, guard.state.draining);
     request.access = found ?? noAccess;
     done();

@@ -11,10 +11,6 @@ export const PROBLEM_TYPE = "application/problem+json";
 
 /** Fastify's code → ours, with the remedy. */
 const KNOWN: Readonly<Record<string, readonly [ProblemCode, string]>> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
-    "unsupported-media-type",
-    "Send the content type that this address takes: application/json, by the header content-type.",
-  ],
   FST_ERR_BAD_URL: ["not-found", "The path is not well percent-encoded."],
   FST_ERR_MAX_PARAM_LENGTH: ["not-found", "A part of the path is too long."],
 };
@@ -36,6 +32,7 @@ export const errorHandler =
     reply: FastifyReply,
   ): FastifyReply => {
     if (error instanceof ProblemError) return sendProblem(reply, error.problem, error.retryAfterSeconds);
+    if (error.code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") return sendProblem(reply, otherType(request));
     const known = KNOWN[error.code ?? ""];
     if (known) return sendProblem(reply, problem(...known));
     if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500)
@@ -44,6 +41,12 @@ export const errorHandler =
     return sendProblem(reply, problem("internal-error", "It is in this node's log. Trying again may help."));
   };
 
+function otherType({ routeOptions }: FastifyRequest): Problem {
+  const types = routeOptions.schema?.consumes ?? ["application/json"];
+  const detail = `Send the content type that this address takes: ${types.join(" or ")}, by the header content-type.`;
+  return problem("unsupported-media-type", detail);
+}
+
 /** For the header `Expect` with anything but `100-continue`: no route sees such a request, and nobody reads its body. */
 export function refuseExpectation({ headers: { expect = "" } }: IncomingMessage, response: ServerResponse): void {
   const detail = `Expect: ${excerpt(expect)} is not known: leave it out, or send 100-continue.`;
@@ -51,8 +54,19 @@ export function refuseExpectation({ headers: { expect = "" } }: IncomingMessage,
   response.writeHead(417, { "content-type": PROBLEM_TYPE, connection: "close" }).end(body);
 }
 
+/** Connections whose request may come in for as long as it goes on: streams. */
+const unhurried = new WeakSet<Duplex>();
+
+/** Exempts a request from the time in which requests must have come, from now until the returned function is called. */
+export function withoutHurry({ raw: { socket } }: FastifyRequest): () => void {
+  unhurried.add(socket);
+  return () => void unhurried.delete(socket);
+}
+
 /** What is not even HTTP never reaches a route: the answer goes straight to the socket, which then closes. */
 export function clientErrorHandler(error: Error & { code?: string }, socket: Socket): void {
+  // Told once a request: what is silent is still ended, by the time-out of its connection.
+  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT" && unhurried.has(socket)) return;
   // An answer to an earlier request on this connection may still be due: anything written now would be taken for it.
   const { _httpMessage: due } = socket as { _httpMessage?: ServerResponse | null };
   const another = due ? due.req.complete || due.headersSent : false;

@@ -108,7 +108,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   const accessOf = (token: string): Access | null => (keys ? keys.find(token) : openAccess);
   const authenticate = ({ headers: { authorization } }: FastifyRequest): Access | null =>
     keys ? keys.find(bearer(authorization)) : openAccess;
-  server.decorate("spillway", { log, clock, accessOf, authenticate });
+  server.decorate("spillway", { log, clock, accessOf, authenticate, bodies: room });
   server.decorateRequest("access", null as unknown as Access);
   answerUnknown(server, metrics);
   server.addHook("onRoute", (route) => guardRoute(route, { authenticate, localOnly, state, metrics, room }));

@@ -20,6 +20,7 @@ const ProblemSchema = Type.Object(
       Type.Array(
         Type.Object({
           index: Type.Optional(Type.Integer({ description: "Of the event, from 0, with a POST of events." })),
+          line: Type.Optional(Type.Integer({ description: "Of the event, from 1, with a stream." })),
           code: Type.Optional(Type.Enum(Object.keys(PROBLEMS), { description: "With a POST of events." })),
           field: Type.String({ description: "JSON pointer inside the event, or parameter name." }),
           detail: Type.String(),
@@ -31,6 +32,8 @@ const ProblemSchema = Type.Object(
     stored: Type.Optional(
       Type.Enum(["no", "unknown"], { description: "With a 503 to POST: whether anything may be." }),
     ),
+    line: Type.Optional(Type.Integer({ description: "With a stream: send again from this line on." })),
+    lines: Type.Optional(Type.Array(Type.Integer(), { description: "With a stream: where each of `ids` belongs." })),
     ids: Type.Optional(Type.Array(Type.String(), { description: "With a 503 to POST: what to send again with." })),
   },
   { $id: "Problem" },
@@ -49,6 +52,7 @@ const ANSWERS = {
   403: "The key does not allow this for this clientId, whether or not the client exists; or a node without keys was asked by a foreign name.",
   404: "There is no such thing.",
   405: "The address is another's, which does not know the method: `Allow` says which it knows.",
+  408: "The request stopped coming in.",
   410: "No log here has the place that the cursor names: start again from an earlier one, or with after=0.",
   413: "The body is too large.",
   415: "The body's content type, charset or encoding is not taken.",

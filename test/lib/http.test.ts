@@ -430,7 +430,7 @@ describe("the document", () => {
     expect(Object.keys(paths["/api/v1/letters/{id}"].get.responses)).toEqual(expect.arrayContaining(["404", "405"]));
     for (const word of ["HEAD", "404", "405", "408", "417", "431"]) expect(info.description).toContain(word);
     const { properties, required } = components.schemas.Problem.properties.problems.items;
-    expect(Object.keys(properties).sort()).toEqual(["code", "detail", "field", "index"]);
+    expect(Object.keys(properties).sort()).toEqual(["code", "detail", "field", "index", "line"]);
     expect(required.sort()).toEqual(["detail", "field"]);
   });
 

@@ -367,9 +367,9 @@ describe("a stream that ends early", () => {
 
 test("a stream that goes on is not cut by the time that other requests have", async () => {
   let overdue = 0;
-  const { open } = await given({
+  const { server: node, open } = await given({
     before: ({ server }) => {
-      Object.assign(server, { requestTimeout: 1, headersTimeout: 1, connectionsCheckingInterval: 1 });
+      Object.assign(server, { connectionsCheckingInterval: 1 });
       server.on("clientError", ({ code }: Error & { code?: string }) => {
         overdue += code === "ERR_HTTP_REQUEST_TIMEOUT" ? 1 : 0;
       });
@@ -377,6 +377,7 @@ test("a stream that goes on is not cut by the time that other requests have", as
   });
   const { sent, answer } = open(BY_LINE);
   const told = objects(await answer);
+  Object.assign(node.server, { requestTimeout: 1, headersTimeout: 1 });
   let lines = 0;
   const more = async (): Promise<void> => {
     sent.write(line(`${lines}`));
@@ -390,7 +391,7 @@ test("a stream that goes on is not cut by the time that other requests have", as
   await more();
   sent.end();
   expect((await told.next()).done).toBe(true);
-  const other = open({ "content-type": "application/json" });
+});
   other.sent.write("{");
   expect((await other.answer).statusCode).toBe(408);
 });

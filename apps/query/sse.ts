@@ -22,6 +22,8 @@ const HEADERS = {
 } as const;
 /** After a lost connection a reader waits this long, and up to twice: a node's readers must not come back all at once. */
 const RETRY_MS = 1_000;
+/** After the last frame. */
+const LEAVE_MS_MAX = 2_000;
 const COMMENT = Buffer.from(":\n\n");
 
 export interface StreamParts {
@@ -97,7 +99,10 @@ export class LiveStream implements Wire {
     if (this.#ended) return;
     this.#begin();
     this.#line.beat();
-    this.#reply.raw.end(this.#retry());
+    const { raw } = this.#reply;
+    raw.end(this.#retry());
+    // Who does not read would otherwise keep the node from stopping.
+    this.#parts.clock.after(LEAVE_MS_MAX, () => raw.destroy());
     this.#end();
   }
 

@@ -29,8 +29,10 @@ export function follow({ clientId, key, after, onEvents, onState }) {
     } else if (told.type === "caughtUp") {
       cursor = told.cursor;
       onState("good", "following, up to date");
-    } else if (told.type === "fellBehind") onState("wait", "following, catching up");
-    else if (told.type === "problem") onState("bad", `${told.problem.code}: ${told.problem.detail}`);
+    } else if (told.type === "fellBehind") {
+      cursor = told.cursor;
+      onState("wait", "following, catching up");
+    } else if (told.type === "problem") onState("bad", `${told.problem.code}: ${told.problem.detail}`);
   };
   const silence = (after) => {
     clearTimeout(timer);

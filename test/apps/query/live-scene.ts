@@ -36,6 +36,7 @@ export class LiveScene {
   /** Set, page reads wait for it. */
   held: Promise<void> | null = null;
   #nextId = 0;
+  readonly #next = [0n, 0n];
 
   constructor(heartbeatMs = 15_000) {
     const starts = new Map([0, 1].map((partition) => [partition, { start: 0n, logStart: 0n }]));
@@ -110,8 +111,9 @@ export class LiveScene {
   #place(given: Partial<Event>): Shown {
     const event = someEvent({ id: `id-${this.#nextId++}`, ...given });
     const order = this.order(event.clientId);
-    const before = this.events.filter(({ event: { clientId } }) => this.order(clientId).partition === order.partition);
-    const place = { epoch: 1, offset: BigInt(before.length) };
+    const offset = this.#next[order.partition] ?? 0n;
+    this.#next[order.partition] = offset + 1n;
+    const place = { epoch: 1, offset };
     const cursor = order.cursor(place);
     const shown = { event, place, cursor, json: eventJson(event, cursor) };
     this.events.push(shown);

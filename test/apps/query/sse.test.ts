@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
 import { EventSource } from "eventsource";
 import { expect, test } from "vitest";
 import { tokenHash } from "#lib/access.ts";
@@ -61,6 +62,8 @@ class Reader {
 test("a stream tells who may keep it and how, and every frame has the cursor to resume from as its id", async () => {
   const scene = new LiveScene();
   await using serving = await scene.serve();
+  const sockets: Socket[] = [];
+  serving.server.server.on("connection", (socket: Socket) => void sockets.push(socket));
   const old = scene.append("a", "b", "a");
   const reader = await Reader.open(live(serving.url, `clientId=a&after=${BEGINNING}`));
   const mark = await reader.block("caughtUp");
@@ -70,6 +73,8 @@ test("a stream tells who may keep it and how, and every frame has the cursor to 
     "x-accel-buffering": "no",
   });
   expect(reader.answer.headers).not.toHaveProperty("content-encoding");
+  // The server's time limit, 30 s without a byte, is for answers that end.
+  expect(sockets.map(({ timeout }) => timeout)).toEqual([0]);
   const [retry, events] = reader.blocks;
   expect(Number(retry?.retry)).toBeGreaterThanOrEqual(1_000);
   expect(events).toEqual({
@@ -210,6 +215,24 @@ test("a node that stops gives a last cursor, ends the stream, and tells when to 
   const [mark, retry] = reader.blocks.slice(-2);
   expect([mark?.event, Number(retry?.retry) >= 1_000]).toEqual(["caughtUp", true]);
   expect([mark?.id, mark?.id === first.id]).toEqual([passed?.cursor, false]);
+});
+
+test("a reader that does not read keeps no node from stopping", async () => {
+  const scene = new LiveScene();
+  const serving = await scene.serve();
+  const reader = await Reader.open(live(serving.url, "clientId=wide"));
+  await reader.block("caughtUp");
+  reader.answer.pause();
+  for (let n = 0; n < 100; n++) {
+    scene.append({ clientId: "wide", data: JSON.stringify("x".repeat(100_000)) });
+    await scene.clock.turn();
+  }
+  const stopped = serving[Symbol.asyncDispose]();
+  await until("the stream was left", () => scene.live.outflow.room(0) === 512 * 1024 && scene.clock.timers > 0);
+  scene.clock.advance(2_000);
+  await stopped;
+  reader.answer.resume();
+  await until("the end", () => reader.ended);
 });
 
 test("npm's eventsource follows, and resumes by itself with the last id, also after an end", async () => {

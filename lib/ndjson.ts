@@ -26,10 +26,15 @@ export class LineAnswer {
   /**
    * Resolves when the connection has taken the lines, or is gone. A reader that is slow loses its connection when others need
    * the room.
+   * @param lines with their ends; none: what is told next takes time, and the connection is not idle
    * @returns false: there was no room, and nothing was written
    */
   async write(lines: string): Promise<boolean> {
     if (this.gone) return true;
+    if (lines === "") {
+      this.#stillAtWork();
+      return true;
+    }
     // As bytes: a string of this size would stay in memory next to the bytes that are made of it.
     const bytes = Buffer.from(lines);
     const hold = this.#room.take(bytes.length, () => this.cut());
@@ -51,6 +56,12 @@ export class LineAnswer {
   /** Without a word: an answer that lacks its end is not complete. */
   cut(): void {
     this.#raw.destroy();
+  }
+
+  /** The time without a byte begins anew. */
+  #stillAtWork(): void {
+    const { socket } = this.#raw;
+    socket?.setTimeout(socket.timeout ?? 0);
   }
 
   #taken(): Promise<void> {

@@ -23,7 +23,13 @@ export const PageParameters = Type.Object(
       Type.String({ description: "Cursor, exclusive; only events after it. 0: from the beginning." }),
     ),
     before: Type.Optional(Type.String({ description: "Cursor, exclusive; only events before it." })),
-    limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100, description: "Most events in the page." }),
+    limit: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1_000,
+        description: "Most events in the page; 100 unless given. Of a stream as a whole: all of them unless given.",
+      }),
+    ),
     order: word(["asc", "desc"], "asc", "asc goes on with after=next, desc with before=next."),
     type,
     since: Type.Optional(
@@ -83,13 +89,15 @@ export function checkedTypes(types: readonly string[] | undefined): ReadonlySet<
   return types === undefined ? null : new Set(types.map((one) => checkedName("type", one, LIMITS.typeBytesMax)));
 }
 
+const LIMIT = 100;
+
 /**
  * What a page request asks for.
  * @param order of the same clientId
  * @throws ProblemError invalid-parameter, invalid-cursor, cursor-gone
  */
 export function pageQuery(given: Static<typeof PageParameters>, order: ClientOrder): PageQuery {
-  const { after, before, atLeast, type, limit, view, consistency, timeoutMs } = given;
+  const { after, before, atLeast, type, limit = LIMIT, view, consistency, timeoutMs } = given;
   const atLeastPlace = atLeast === undefined ? null : order.place(atLeast, "atLeast");
   return {
     after: after === undefined ? ORIGIN : order.place(after, "after"),

@@ -84,6 +84,8 @@ test("the document names the headers of a page and of a 503", async () => {
   const { responses } = paths["/api/v1/events"]?.get ?? { responses: {} };
   expect(responses["200"]?.headers).toEqual({
     "Spillway-Saved-Through": { description: expect.stringContaining("saved"), schema: { type: "string" } },
+    ETag: { description: expect.stringContaining("If-None-Match"), schema: { type: "string" } },
+    "Cache-Control": { description: expect.stringContaining("never change"), schema: { type: "string" } },
   });
   expect(responses["200"]?.content?.["application/json"]?.schema).toMatchObject({
     required: ["events", "next", "hasMore"],

@@ -37,7 +37,8 @@ export const text = (sentence: string, more: Extras & { default?: string; format
   Type.String({ description: sentence, minLength: 1, ...more });
 
 /** Text that may be unset: "" then. `otherwise` says what applies. */
-const optionalText = (sentence: string, more: Extras) => Type.String({ description: sentence, default: "", ...more });
+export const optionalText = (sentence: string, more: Extras) =>
+  Type.String({ description: sentence, default: "", ...more });
 
 /** Several texts, with commas between them. */
 export const list = (sentence: string, more: Extras & { default?: string; format?: FormName } = {}) =>

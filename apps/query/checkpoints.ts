@@ -149,8 +149,7 @@ export class Checkpoints {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.refresh();
-      const idle =
-        !this.away && this.#tail.partitions.every((partition) => this.#tail.partition(partition).records === 0);
+      const idle = !this.away && this.#tail.partitions.every((partition) => this.#tail.partition(partition).empty);
       await this.#clock.sleep(idle ? IDLE_MS : POLL_MS * (0.75 + this.#clock.random() / 2), signal);
     }
   }

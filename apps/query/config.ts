@@ -1,5 +1,13 @@
 /** The query role's settings. */
-import { databaseSettings, httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import {
+  databaseSettings,
+  httpSettings,
+  integer,
+  logSettings,
+  optionalText,
+  port,
+  processSettings,
+} from "#lib/config.ts";
 
 export const querySettings = {
   ...processSettings,
@@ -7,10 +15,18 @@ export const querySettings = {
   ...databaseSettings,
   ...httpSettings,
   PORT: port(3002),
-  SPILLWAY_TAIL_BYTES: integer("Memory for unsaved events on one query node; beyond it the node is behind.", {
-    default: 256 * 1024 * 1024,
+  SPILLWAY_TAIL_BYTES: integer("Memory for unsaved events on one query node; beyond it they go to disk.", {
+    default: 64 * 1024 * 1024,
     minimum: 1024 * 1024,
     maximum: 64 * 1024 * 1024 * 1024,
+  }),
+  SPILLWAY_TAIL_DISK_BYTES: integer(
+    "Disk for unsaved events on one query node, before compression; beyond it the node is behind. 0: none.",
+    // Two bytes of memory an event: 100 MiB for 16 GiB of events of 300 bytes.
+    { default: 16 * 1024 * 1024 * 1024, minimum: 0, maximum: 16 * 1024 * 1024 * 1024 * 1024 },
+  ),
+  SPILLWAY_TAIL_FOLDER: optionalText("Where they lie, each process in a folder of its own that goes with it.", {
+    otherwise: "the system's folder for temporary files",
   }),
   SPILLWAY_QUERY_CONNECTIONS_MAX: integer(
     "Database connections of one query node; one is for look-ups, the others are for pages.",

@@ -1,35 +1,57 @@
-/** One partition's unsaved records in memory: the contiguous part [start, next) of the log, by client. Pure. */
+/**
+ * One partition's unsaved records: the contiguous part [start, next) of the log, by client. The newest, [memoryStart, next),
+ * are in memory; what lies before is on disk, in segments. Pure.
+ */
 import type { Event } from "#lib/event.ts";
-import { ClientTail, NOTHING, Queue, type Slice, type TailEvent } from "./client-tail.ts";
+import { Clients, flat, NOTHING, Queue, type Slice, type TailEvent } from "./client-tail.ts";
+import type { Oldest, Segment } from "./disk/segment.ts";
 
 /** What an append takes: a valid event, its offset, and its printed form. */
 export interface NewTailEvent {
   readonly event: Event;
   readonly offset: bigint;
   readonly json: string;
+  /** The nearest earlier record with its identity that is on disk; left out: none. */
+  readonly previousOnDisk?: bigint;
 }
 
-/** The tail of one partition held still for one read. Records of the client at offsets in [start, next) are all in it. */
+/** The tail of one partition held still for one read: the client's records at offsets in [start, next). */
 export interface Pin extends Slice {
+  readonly clientId: string;
   readonly start: bigint;
   readonly next: bigint;
+  /** Those in [low, high) are in the slice. */
+  readonly low: bigint;
+  readonly high: bigint;
+  /** Hold what lies in [start, low) when the pin is made, ascending. */
+  readonly segments: readonly Segment[];
 }
 
-/**
- * What an event costs besides its text: object, bigints, places in two arrays and one map. Measured with text of 300 bytes:
- * 360 where 200 events are of one client, 580 where two are (Node 24.21, 200,000 events).
- */
-const EVENT_BYTES = 500;
+/** Records that are to go to disk, and what tells whether the partition began anew meanwhile. */
+export interface Leaving extends Oldest {
+  readonly life: number;
+}
+
+/** What goes to disk at once is bounded, and with it the work that is not done in slices: 10,000 events take 15 ms. */
+const LEAVING_BYTES_MAX = 8 * 1024 * 1024;
+/** The newest stay: followers are about to take them, and producers that send again do so soon. */
+const STAYS_MIN = 1 / 8;
 
 export class PartitionTail {
-  readonly #clients = new Map<string, ClientTail>();
+  readonly #clients = new Clients();
   #all = new Queue();
   #start: bigint;
+  #memoryStart: bigint;
+  /** Replaced, never changed: pins hold it. */
+  #segments: readonly Segment[] = [];
+  /** Restarts so far. */
+  #life = 0;
   #next: bigint;
   #bytes = 0;
 
   constructor(start: bigint) {
     this.#start = start;
+    this.#memoryStart = start;
     this.#next = start;
   }
 
@@ -43,9 +65,23 @@ export class PartitionTail {
     return this.#next;
   }
 
-  /** Events held. */
+  /** First offset that is not on disk. */
+  get memoryStart(): bigint {
+    return this.#memoryStart;
+  }
+
+  /** Events in memory. */
   get records(): number {
     return this.#all.size;
+  }
+
+  get empty(): boolean {
+    return this.#all.size === 0 && this.#segments.length === 0;
+  }
+
+  /** On disk, ascending. */
+  get segments(): readonly Segment[] {
+    return this.#segments;
   }
 
   /** An estimate of what they cost in memory. */
@@ -61,8 +97,8 @@ export class PartitionTail {
    */
   append(events: readonly NewTailEvent[], nextOffset: bigint): Set<string> {
     const followed = new Set<string>();
-    for (const { event, offset, json } of events) {
-      const client = this.#client(event.clientId);
+    for (const { event, offset, json, previousOnDisk = -1n } of events) {
+      const client = this.#clients.of(event.clientId);
       const kept: TailEvent = {
         // Not the event's own text: all of a client's events share one.
         clientId: client.clientId,
@@ -71,7 +107,7 @@ export class PartitionTail {
         type: event.type,
         occurredAtMs: event.occurredAtMs,
         ...flat(json),
-        previous: client.latest.get(event.id) ?? -1n,
+        previous: client.latest.get(event.id) ?? previousOnDisk,
         verdict: "open",
       };
       client.latest.set(event.id, offset);
@@ -86,10 +122,23 @@ export class PartitionTail {
 
   /** Holds this moment still for a read of one client. */
   pin(clientId: string): Pin {
-    return { start: this.#start, next: this.#next, ...this.held(clientId) };
+    return {
+      clientId,
+      start: this.#start,
+      next: this.#next,
+      low: this.#memoryStart,
+      high: this.#next,
+      segments: this.#segments,
+      ...this.held(clientId),
+    };
   }
 
-  /** The client's events now. */
+  /** The offset of an identity's latest record in memory. */
+  latest(clientId: string, id: string): bigint | undefined {
+    return this.#clients.get(clientId)?.latest.get(id);
+  }
+
+  /** The client's events in memory now. */
   held(clientId: string): Slice {
     const client = this.#clients.get(clientId);
     return client === undefined ? NOTHING : { array: client.array, from: client.head, to: client.array.length };
@@ -98,38 +147,69 @@ export class PartitionTail {
   /** Drops what lies below `below`, which a snapshot of the database has shown to be saved. Above `next`: skips to it. */
   evict(below: bigint): void {
     if (below <= this.#start) return;
-    for (let first = this.#all.array[this.#all.head]; first && first.offset < below; ) {
-      this.#all.dropFirst();
-      this.#drop(first);
-      first = this.#all.array[this.#all.head];
-    }
-    // Records in between were never read here: for all that is known, every follower missed one.
-    if (below > this.#next) this.#missed(below - 1n);
+    this.#dropBelow(below, Number.POSITIVE_INFINITY);
+    if (below > this.#next) this.#clients.missed(below - 1n);
     this.#start = below;
+    if (below > this.#memoryStart) this.#memoryStart = below;
     if (below > this.#next) this.#next = below;
+    this.#dropSegments(({ to }) => to <= below);
   }
 
   /** Begins anew at `at`, at or below the start: the checkpoint went back. The log is read again from there. */
   restart(at: bigint): void {
-    for (const [clientId, client] of this.#clients) {
-      if (client.followers === 0) this.#clients.delete(clientId);
-      client.clear();
-      // What lies at or above `at` comes again; what left below it does not.
-      if (client.goneThrough >= at) client.goneThrough = at - 1n;
-    }
+    this.#clients.restart(at);
     this.#all = new Queue();
     this.#bytes = 0;
     this.#start = at;
+    this.#memoryStart = at;
     this.#next = at;
+    this.#life++;
+    this.#dropSegments(() => true);
+  }
+
+  /** The oldest records in memory, to be written to disk; they stay until `moved`. Null: there are none. */
+  leaving(): Leaving | null {
+    const { array, head } = this.#all;
+    const bytesMax = Math.min(LEAVING_BYTES_MAX, this.#bytes * (1 - STAYS_MIN));
+    let end = head;
+    for (let bytes = 0; end < array.length; end++) {
+      bytes += array[end]?.bytes ?? 0;
+      if (end > head && bytes > bytesMax) break;
+    }
+    if (end === head) return null;
+    const to = array[end]?.offset ?? this.#next;
+    return { from: this.#memoryStart, to, events: array.slice(head, end), life: this.#life };
+  }
+
+  /**
+   * These records are on disk: from now on they leave memory, by `forget`.
+   * @returns false when they are not wanted any more
+   */
+  moved(leaving: Leaving, segment: Segment): boolean {
+    if (leaving.life !== this.#life || segment.to <= this.#start) return false;
+    this.#segments = [...this.#segments, segment];
+    return true;
+  }
+
+  /**
+   * Drops records from memory that are on disk, up to `recordsMax`. For followers they have left the tail.
+   * @returns whether some are left
+   */
+  forget(segment: Segment, recordsMax: number): boolean {
+    if (!this.#segments.includes(segment)) return false;
+    const next = this.#dropBelow(segment.to, recordsMax);
+    const at = next !== undefined && next < segment.to ? next : segment.to;
+    if (at > this.#memoryStart) this.#memoryStart = at;
+    return this.#memoryStart < segment.to;
   }
 
   /**
    * From now on tells of this client's events that leave; balanced by `unfollow`.
-   * @returns false, and follows nothing, when records after `position` have left already
+   * @returns false, and follows nothing, when records after `position` have left memory already
    */
   follow(clientId: string, position: bigint): boolean {
-    if (position + 1n < this.#start) return false;
-    this.#client(clientId).followers++;
+    if (position + 1n < this.#memoryStart) return false;
+    this.#clients.of(clientId).followers++;
     return true;
   }
 
@@ -137,7 +217,7 @@ export class PartitionTail {
     const client = this.#clients.get(clientId);
     if (client === undefined) return;
     client.followers--;
-    this.#forgetEmpty(clientId, client);
+    this.#clients.forgetEmpty(client);
   }
 
   /** Whether a follower that has seen everything up to `position` must look for more outside the tail. */
@@ -145,40 +225,22 @@ export class PartitionTail {
     return (this.#clients.get(clientId)?.goneThrough ?? -1n) > position;
   }
 
-  #client(clientId: string): ClientTail {
-    let client = this.#clients.get(clientId);
-    if (client === undefined) {
-      client = new ClientTail(clientId);
-      this.#clients.set(clientId, client);
+  /** @returns the offset of the first record that is left in memory */
+  #dropBelow(below: bigint, recordsMax: number): bigint | undefined {
+    for (let dropped = 0; dropped < recordsMax; dropped++) {
+      const first = this.#all.array[this.#all.head];
+      if (first === undefined || first.offset >= below) break;
+      this.#all.dropFirst();
+      this.#bytes -= first.bytes;
+      this.#clients.drop(first);
     }
-    return client;
+    return this.#all.array[this.#all.head]?.offset;
   }
 
-  #drop(event: TailEvent): void {
-    this.#bytes -= event.bytes;
-    const client = this.#clients.get(event.clientId);
-    if (client === undefined) return;
-    client.dropFirst();
-    if (client.latest.get(event.id) === event.offset) client.latest.delete(event.id);
-    if (client.followers > 0) client.goneThrough = event.offset;
-    this.#forgetEmpty(event.clientId, client);
+  #dropSegments(gone: (segment: Segment) => boolean): void {
+    const dropped = this.#segments.filter(gone);
+    if (dropped.length === 0) return;
+    this.#segments = this.#segments.filter((segment) => !gone(segment));
+    for (const segment of dropped) segment.drop();
   }
-
-  #forgetEmpty(clientId: string, client: ClientTail): void {
-    if (client.size === 0 && client.followers === 0) this.#clients.delete(clientId);
-  }
-
-  #missed(through: bigint): void {
-    for (const client of this.#clients.values()) if (client.followers > 0) client.goneThrough = through;
-  }
-}
-
-/**
- * Text made by concatenation keeps all its parts alive: 1,260 bytes an event, against 660 for a flat copy. V8 keeps text
- * beyond Latin-1 in two bytes a character.
- */
-function flat(text: string): { json: string; bytes: number } {
-  const utf8 = Buffer.from(text);
-  const json = utf8.toString();
-  return { json, bytes: EVENT_BYTES + (utf8.length === json.length ? 1 : 2) * json.length };
 }

@@ -14,6 +14,7 @@ import { Checkpoints, firstCheckpoints } from "./checkpoints.ts";
 import type { querySettings } from "./config.ts";
 import { DeadLetters } from "./dead-letters/dead-letters.ts";
 import { Republisher } from "./dead-letters/publish.ts";
+import { Disk } from "./disk/disk.ts";
 import { type Live, liveNode } from "./live-node.ts";
 import { ClientOrder, type Epochs } from "./places.ts";
 import { Reach } from "./reach.ts";
@@ -125,7 +126,9 @@ export class Query implements Task {
       const { known, prepare } = await firstCheckpoints(lookUps, connected, open, log);
       const starts = await startOffsets(connected, known, this.#surroundings, signal);
       const decoder = new RecordDecoder(identity.partitions, (fingerprint) => control.schema(fingerprint));
-      const tail = new Tail({ bytesMax: this.#settings.SPILLWAY_TAIL_BYTES, log, clock, metrics }, starts);
+      const { SPILLWAY_TAIL_BYTES: bytesMax, SPILLWAY_TAIL_FOLDER: folder } = this.#settings;
+      await using disk = await Disk.open({ folder, bytesMax: this.#settings.SPILLWAY_TAIL_DISK_BYTES, log, clock });
+      const tail = new Tail({ bytesMax, disk, log, clock, metrics }, starts);
       const { epoch, partitions } = identity;
       const checkpoints = new Checkpoints({ epoch, rows: lookUps, tail, log, clock, known, prepare });
       const refresh = (): Promise<boolean> => checkpoints.refresh();

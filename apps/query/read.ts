@@ -14,6 +14,8 @@ import type { Metrics } from "#lib/metrics.ts";
 import { isPassing } from "#lib/postgres/sqlstate.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import type { Checkpoints } from "./checkpoints.ts";
+import { DiskUnreadable } from "./disk/volume.ts";
+import { windowOf } from "./disk/window.ts";
 import { assemble, endOf, type Merged, type Selection, type Source, tailSource, taken } from "./merge.ts";
 import type { Pin } from "./partition-tail.ts";
 import { type ClientOrder, comparePlaces, type Place } from "./places.ts";
@@ -82,7 +84,7 @@ export class Reader {
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       if (!(await tail.reached(order.partition, mark, reading.untilMs))) throw this.#behind(order, mark);
       if (attempt === 0 && mark > 0n) metrics.queryBarrierMs.observe(clock.elapsed() - startedMs);
-      const page = await this.#attempt(reading, tail.partition(order.partition).pin(order.clientId), mark);
+      const page = await tail.pinned(order, query, reading.untilMs, (pin) => this.#attempt(reading, pin, mark));
       if (page !== null) return page;
     }
     throw this.#behind(order, mark);
@@ -95,8 +97,7 @@ export class Reader {
     try {
       return await this.#withRows(reading, pin, mark);
     } catch (error) {
-      if (checkpoints.failed(error)) return this.#withoutRows(reading, pin, error);
-      if (!isPassing(error)) throw error;
+      if (error instanceof DiskUnreadable || !(checkpoints.failed(error) || isPassing(error))) throw error;
       return this.#withoutRows(reading, pin, error);
     }
   }
@@ -104,9 +105,10 @@ export class Reader {
   async #withRows(reading: Reading, pin: Pin, mark: bigint): Promise<Page | null> {
     const { order, query } = reading;
     const { checkpoints, tail } = this.#parts;
-    const found = candidates(pin, order.epoch, query);
+    const view = pin.segments.length === 0 ? pin : await windowOf(pin, order.epoch, query);
+    const found = candidates(view, order.epoch, query);
     const lookUp = isInTail(reading, pin) ? { ...reading, untilMs: this.#soon(reading) } : reading;
-    const rowsAfter = query.view === "merged" ? lookedAtFirst(pin, order.epoch, query) : null;
+    const rowsAfter = query.view === "merged" ? lookedAtFirst(view, order.epoch, query) : null;
     const saved = await this.#rows(lookUp, { events: found.events, rowsAfter });
     checkpoints.observe(order.partition, saved.nextOffset, pin.start);
     const nextOffset = saved.nextOffset ?? 0n;
@@ -115,6 +117,7 @@ export class Reader {
     if (from < pin.start || covered < mark) return null;
     const rows = query.view === "merged" ? [saved.rows] : [];
     const rest = {
+      view,
       found,
       unsavedFrom: nextOffset,
       places: saved.places,
@@ -129,13 +132,14 @@ export class Reader {
   }
 
   /** The database is away: all that is needed must be in the tail. */
-  #withoutRows(reading: Reading, pin: Pin, cause?: unknown): Page {
+  async #withoutRows(reading: Reading, pin: Pin, cause?: unknown): Promise<Page> {
     const { order, query } = reading;
     const { checkpoints, metrics } = this.#parts;
     const known = checkpoints.known(order.partition);
     const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
-    const found = candidates(pin, order.epoch, query);
-    const end = scanEnd(pin, order.epoch, query, unsavedFrom, LOOKED_AT_NONE);
+    const view = pin.segments.length === 0 ? pin : await windowOf(pin, order.epoch, query);
+    const found = candidates(view, order.epoch, query);
+    const end = scanEnd(view, order.epoch, query, unsavedFrom, LOOKED_AT_NONE);
     const source = tailSource(found, order.epoch, query.order, unsavedFrom, new Map(), end);
     const merged = this.#merged(order, query, [source], pin.next);
     if (!isInTail(reading, pin) && (query.order === "asc" || !merged.hasMore))

@@ -1,4 +1,7 @@
-/** What one page looks at in a pinned tail: which events, and how far with filters that pass most of them over. Pure. */
+/**
+ * What one page looks at in a pinned tail: which events, and how far with filters that pass most of them over. Where part of
+ * the tail is on disk, what is looked at is a window (`disk/window.ts`), and a page ends no later than that. Pure.
+ */
 import { indexOf, type TailEvent } from "./client-tail.ts";
 import { type Filter, hasFilters, type Selection } from "./merge.ts";
 import type { Pin } from "./partition-tail.ts";
@@ -29,7 +32,7 @@ export const LOOKED_AT_NONE: Looked = { rows: 0, to: null };
 /** Offsets of the tail's events that a descending page with filters looks at before any row, ascending; bounded. */
 export function lookedAtFirst(pin: Pin, epoch: number, selection: Selection): readonly bigint[] {
   if (selection.order === "asc" || !hasFilters(selection)) return [];
-  const { first, end } = bounds(pin, epoch, selection, 0n, pin.next);
+  const { first, end } = bounds(pin, epoch, selection, 0n);
   return pin.array.slice(Math.max(first, end - SCAN_EVENTS_MAX), end).map(({ offset }) => offset);
 }
 
@@ -46,7 +49,7 @@ export function scanEnd(
 ): Place | null {
   if (!hasFilters(selection)) return null;
   const ascending = selection.order === "asc";
-  const { first, end } = bounds(pin, epoch, selection, unsavedFrom, pin.next);
+  const { first, end } = bounds(pin, epoch, selection, unsavedFrom);
   const left = SCAN_EVENTS_MAX - (ascending ? looked.rows : 0);
   if (end - first <= left) return null;
   if (left <= 0) return looked.to;
@@ -60,7 +63,8 @@ export function scanEnd(
  * @param beyond goes on after this offset, in reading order; null: from the end of the range
  */
 export function candidates(pin: Pin, epoch: number, selection: Selection, beyond: bigint | null = null): Candidates {
-  const { first, end } = boundsBeyond(pin, epoch, selection, beyond);
+  const range = rangeBeyond(pin, epoch, selection, beyond);
+  const { first, end } = indexes(pin, range, 0n);
   const step = selection.order === "asc" ? 1 : -1;
   const events: TailEvent[] = [];
   let counted = 0;
@@ -72,36 +76,50 @@ export function candidates(pin: Pin, epoch: number, selection: Selection, beyond
     events.push(last);
     if (last.previous < pin.start) counted++;
   }
-  return { events, cutAt: null };
+  return { events, cutAt: edge(pin, range, selection.order) };
 }
 
-/** Indexes [first, end) of the pinned events inside the range, at offsets from `low` to below `high`. */
-function bounds(
+/** The part of the selection's range that lies in the pinned tail: offsets in [from, to). */
+export function rangeOf(
   pin: Pin,
   epoch: number,
-  { after, before }: Selection,
-  low: bigint,
-  high: bigint,
-): { first: number; end: number } {
+  { after, before }: Pick<Selection, "after" | "before">,
+): { from: bigint; to: bigint } {
   const from = after.epoch === epoch ? after.offset + 1n : after.epoch > epoch ? pin.next : 0n;
   const to = before === null || before.epoch > epoch ? pin.next : before.epoch === epoch ? before.offset : 0n;
-  const first = indexOf(pin, from > low ? from : low);
-  return { first, end: Math.max(first, indexOf(pin, to < high ? to : high)) };
+  return { from: from > pin.start ? from : pin.start, to: to < pin.next ? to : pin.next };
 }
 
-function boundsBeyond(
+function rangeBeyond(
   pin: Pin,
   epoch: number,
   selection: Selection,
   beyond: bigint | null,
-): { first: number; end: number } {
-  if (beyond === null) return bounds(pin, epoch, selection, 0n, pin.next);
-  return selection.order === "asc"
-    ? bounds(pin, epoch, selection, beyond + 1n, pin.next)
-    : bounds(pin, epoch, selection, 0n, beyond);
+): { from: bigint; to: bigint } {
+  const range = rangeOf(pin, epoch, selection);
+  if (beyond === null) return range;
+  if (selection.order === "asc") return { ...range, from: beyond < range.from ? range.from : beyond + 1n };
+  return { ...range, to: beyond < range.to ? beyond : range.to };
 }
 
-function passes(event: TailEvent, { types, sinceMs, untilMs }: Filter): boolean {
+/** Indexes [first, end) of the pinned events inside the range, at offsets from `low` on. */
+function bounds(pin: Pin, epoch: number, selection: Selection, low: bigint): { first: number; end: number } {
+  return indexes(pin, rangeOf(pin, epoch, selection), low);
+}
+
+function indexes(pin: Pin, { from, to }: { from: bigint; to: bigint }, low: bigint): { first: number; end: number } {
+  const first = indexOf(pin, from > low ? from : low);
+  return { first, end: Math.max(first, indexOf(pin, to)) };
+}
+
+/** Where a pin's view ends within the range, in reading order; null: it covers it. */
+function edge({ low, high }: Pin, { from, to }: { from: bigint; to: bigint }, order: "asc" | "desc"): bigint | null {
+  if (order === "asc") return high < to ? high - 1n : null;
+  return low > from && from < to ? low : null;
+}
+
+/** Whether an event that a page looks at belongs to it. */
+export function passes(event: Pick<TailEvent, "type" | "occurredAtMs">, { types, sinceMs, untilMs }: Filter): boolean {
   return (
     (types === null || types.has(event.type)) &&
     (sinceMs === null || event.occurredAtMs >= sinceMs) &&

@@ -28,12 +28,15 @@ export interface PartitionLag {
  * @param database where it is, for messages
  */
 export function readinessOf({ tail, tailReader, checkpoints }: Told, contact: Contact, database: string): Readiness {
-  const { readRecords, ofRecords, fullSinceMs, behindSinceMs } = tail.status();
+  const { readRecords, ofRecords, fullSinceMs, trouble, behindSinceMs } = tail.status();
   const read = `${readRecords} of ${ofRecords}`;
   const missing = [
     ...contact.reasons("unsaved tail", "read barrier"),
     ...tailReader.missing,
-    ...reasons(`tail full: ${read} unsaved records fill SPILLWAY_TAIL_BYTES`, fullSinceMs),
+    ...reasons(
+      `tail full: ${read} unsaved records fill SPILLWAY_TAIL_BYTES${trouble ? `, and ${trouble}` : ""}`,
+      fullSinceMs,
+    ),
     ...reasons(`tail behind: ${read} records read`, fullSinceMs === null ? behindSinceMs : null),
   ];
   const store = `store: ${database} does not answer; pages with saved events are 503`;

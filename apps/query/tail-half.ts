@@ -1,13 +1,16 @@
 /** The tail's half of a page, asking the database again where copies have left it short. Bounded. */
 
 import type { TailEvent } from "./client-tail.ts";
-import { type RowPlaces, type Selection, type Source, tailSource } from "./merge.ts";
+import { windowOf } from "./disk/window.ts";
+import { hasFilters, type RowPlaces, type Selection, type Source, tailSource } from "./merge.ts";
 import type { Pin } from "./partition-tail.ts";
 import type { ClientOrder } from "./places.ts";
 import { type Candidates, candidates, type Looked, scanEnd } from "./scan.ts";
 
 /** What the first statement gave. */
 interface Begun {
+  /** What the page sees of the pin. */
+  readonly view: Pin;
   readonly found: Candidates;
   /** The checkpoint of the snapshot that the rows come from. */
   readonly unsavedFrom: bigint;
@@ -26,18 +29,25 @@ const ROUNDS_MAX = 3;
  */
 export async function tailHalf(
   { order, query, pin }: { order: ClientOrder; query: Selection; pin: Pin },
-  { found, unsavedFrom, places, taken, looked }: Begun,
+  { view, found, unsavedFrom, places, taken, looked }: Begun,
   lookUp: (events: readonly TailEvent[]) => Promise<{ readonly nextOffset: bigint | null; readonly places: RowPlaces }>,
 ): Promise<Source | null> {
-  const end = scanEnd(pin, order.epoch, query, unsavedFrom, looked);
-  let { events, cutAt } = tailSource(found, order.epoch, query.order, unsavedFrom, places, end);
+  const { epoch } = order;
+  const [onDisk, ascending] = [pin.segments.length > 0, query.order === "asc"];
+  // What was looked at before the checkpoint was known may lie below it.
+  const anew = onDisk && ascending && hasFilters(query) && unsavedFrom > view.low;
+  const scanned = anew ? await windowOf(pin, epoch, query, unsavedFrom) : view;
+  const end = scanEnd(scanned, epoch, query, unsavedFrom, looked);
+  let { events, cutAt } = tailSource(found, epoch, query.order, unsavedFrom, places, end);
   if (taken === null) return { events, cutAt };
   const wanted = query.limit - taken;
   for (let round = 0; round < ROUNDS_MAX && cutAt !== null && cutAt !== end && events.length <= wanted; round++) {
-    const more = candidates(pin, order.epoch, query, cutAt.offset);
+    const at = ascending ? cutAt.offset + 1n : cutAt.offset;
+    const more = candidates(onDisk ? await windowOf(pin, epoch, query, at) : pin, epoch, query, cutAt.offset);
     const later = await lookUp(more.events);
-    if ((later.nextOffset ?? 0n) < unsavedFrom) return null;
-    const source = tailSource(more, order.epoch, query.order, unsavedFrom, later.places, end);
+    const savedBelow = later.nextOffset ?? 0n;
+    if (savedBelow < unsavedFrom) return null;
+    const source = tailSource(more, epoch, query.order, unsavedFrom, later.places, end, savedBelow);
     events = [...events, ...source.events];
     cutAt = source.cutAt;
   }

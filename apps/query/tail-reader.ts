@@ -74,6 +74,7 @@ export class TailReader {
   async run(signal: AbortSignal): Promise<void> {
     const { tail, clock } = this.#parts;
     while (!signal.aborted) {
+      if (tail.full) await tail.relieve();
       if (tail.full) await clock.sleep(FULL_MS, signal);
       else await this.#round(signal);
     }
@@ -146,8 +147,10 @@ export class TailReader {
     for (let at = 0; at < records.length; at += SLICE_RECORDS) {
       const slice = records.slice(at, at + SLICE_RECORDS);
       const end = (slice.at(-1)?.offset ?? from) + 1n;
-      if (!tail.take(partition, from, await this.#events(partition, slice), end)) return;
+      const events = await tail.prepared(partition, await this.#events(partition, slice));
+      if (events === null || !tail.take(partition, from, events, end)) return;
       from = end;
+      if (tail.full) await tail.relieve();
       if (at + SLICE_RECORDS < records.length) await clock.turn();
     }
     tail.take(partition, from, [], nextOffset);

@@ -1,17 +1,29 @@
 /**
  * The unsaved tail of the whole log, by partition: what has been read, from where to where, and who waits for more. Drops
- * what a snapshot of the database has shown to be saved; begins a partition anew when its checkpoint has gone back.
+ * what a snapshot of the database has shown to be saved; begins a partition anew when its checkpoint has gone back. What
+ * memory has no room for goes to disk.
  */
 import type { Clock } from "#lib/clock.ts";
 import type { FetchedRecords } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
-import { type NewTailEvent, PartitionTail } from "./partition-tail.ts";
+import type { Disk } from "./disk/disk.ts";
+import { withEarlier } from "./disk/earlier.ts";
+import { DiskReads } from "./disk/reads.ts";
+import { relieve } from "./disk/relieve.ts";
+import { DiskUnreadable } from "./disk/volume.ts";
+import type { Selection } from "./merge.ts";
+import { type NewTailEvent, PartitionTail, type Pin } from "./partition-tail.ts";
+import type { ClientOrder } from "./places.ts";
+import { rangeOf } from "./scan.ts";
+import { showTail } from "./tail-metrics.ts";
 import { Waiters } from "./waiters.ts";
 
 export interface TailParts {
-  /** Memory for unsaved events; beyond it reading stops until some are saved. */
+  /** Memory for unsaved events; beyond it they go to disk, or reading stops until some are saved. */
   readonly bytesMax: number;
+  /** Left out: none. */
+  readonly disk?: Pick<Disk, "bytes" | "trouble" | "write">;
   readonly log: Log;
   readonly clock: Clock;
   readonly metrics: Metrics;
@@ -29,8 +41,10 @@ export interface TailStatus {
   readonly readRecords: bigint;
   /** Records from the tail's starts to the log's end when it last answered. */
   readonly ofRecords: bigint;
-  /** Null while there is memory left. */
+  /** Null while there is room left. */
   readonly fullSinceMs: number | null;
+  /** Why memory is not relieved by the disk. */
+  readonly trouble: string | null;
   /** Null once every partition was read to the log's end. */
   readonly behindSinceMs: number | null;
 }
@@ -54,6 +68,7 @@ export class Tail {
   readonly #parts: TailParts;
   readonly #partitions = new Map<number, Followed>();
   readonly #waiters: Waiters;
+  readonly #diskReads: DiskReads;
   #fullSinceMs: number | null = null;
   #behindSinceMs: number | null;
   /** Told of clients with followers that have news. */
@@ -64,6 +79,7 @@ export class Tail {
   constructor(parts: TailParts, starts: ReadonlyMap<number, TailStart>) {
     this.#parts = parts;
     this.#waiters = new Waiters(parts.clock);
+    this.#diskReads = new DiskReads(parts.clock, parts.metrics);
     this.#behindSinceMs = parts.clock.now();
     for (const [partition, { start, logStart }] of starts)
       this.#partitions.set(partition, { tail: new PartitionTail(start), logStart, highWatermark: -1n, saved: null });
@@ -78,6 +94,14 @@ export class Tail {
     let bytes = 0;
     for (const { tail } of this.#partitions.values()) bytes += tail.bytes;
     return bytes >= this.#parts.bytesMax;
+  }
+
+  /** Lays the oldest records down on disk, until memory is not full or the disk takes no more. */
+  async relieve(): Promise<void> {
+    const { disk, clock, metrics } = this.#parts;
+    const tails = [...this.#partitions.values()].map(({ tail }) => tail);
+    while (disk !== undefined && this.full && (await relieve(tails, disk, clock)))
+      metrics.queryTailSegmentsWritten.inc();
   }
 
   /** @throws Error for a partition that the log does not have */
@@ -99,6 +123,44 @@ export class Tail {
   /** Resolves to whether the partition was read up to `mark` by `untilMs` (on the clock's `elapsed`). */
   async reached(partition: number, mark: bigint, untilMs: number): Promise<boolean> {
     return this.partition(partition).next >= mark || (await this.#waiters.wait(partition, mark, untilMs));
+  }
+
+  /**
+   * Pins a client for `use`, with all that its range needs: where that is on disk, when it is this read's turn.
+   * @param untilMs on the clock's `elapsed`
+   * @returns what `use` leads to; null, too, when the disk did not give what it holds: the partition is read again
+   * @throws ProblemError overloaded
+   */
+  async pinned<T>(
+    { partition, clientId, epoch }: ClientOrder,
+    selection: Pick<Selection, "after" | "before">,
+    untilMs: number,
+    use: (pin: Pin) => Promise<T>,
+  ): Promise<T | null> {
+    const tail = this.partition(partition);
+    const pin = tail.pin(clientId);
+    const { from, to } = rangeOf(pin, epoch, selection);
+    if (from >= pin.low || from >= to) return use({ ...pin, segments: [] });
+    try {
+      return await this.#diskReads.pinned(tail, clientId, untilMs, use);
+    } catch (error) {
+      if (!(error instanceof DiskUnreadable)) throw error;
+      if (pin.segments.some((segment) => tail.segments.includes(segment))) this.#unreadable(partition, error);
+      return null;
+    }
+  }
+
+  /** Finds what precedes these events on disk. @returns null when that cannot be read: then the partition begins anew */
+  async prepared(partition: number, events: readonly NewTailEvent[]): Promise<readonly NewTailEvent[] | null> {
+    const { tail } = this.#followed(partition);
+    if (tail.segments.length === 0) return events;
+    try {
+      return await withEarlier(tail, events);
+    } catch (error) {
+      if (!(error instanceof DiskUnreadable)) throw error;
+      this.#unreadable(partition, error);
+      return null;
+    }
   }
 
   /** The log told its bounds. */
@@ -124,18 +186,11 @@ export class Tail {
 
   /** A round of reading is over. */
   measure(): void {
-    const { queryTailRecords, queryTailBytes, queryReadTo } = this.#parts.metrics;
-    let [records, bytes, caughtUp] = [0, 0, true];
-    for (const [partition, { tail, highWatermark }] of this.#partitions) {
-      records += tail.records;
-      bytes += tail.bytes;
-      caughtUp &&= tail.next >= highWatermark;
-      queryReadTo.set({ partition: String(partition) }, Number(tail.next));
-    }
-    if (caughtUp) this.#behindSinceMs = null;
-    this.#fullSinceMs = this.full ? (this.#fullSinceMs ?? this.#parts.clock.now()) : null;
-    queryTailRecords.set(records);
-    queryTailBytes.set(bytes);
+    const { disk, metrics, clock } = this.#parts;
+    const all = [...this.#partitions.values()];
+    if (all.every(({ tail, highWatermark }) => tail.next >= highWatermark)) this.#behindSinceMs = null;
+    this.#fullSinceMs = this.full ? (this.#fullSinceMs ?? clock.now()) : null;
+    showTail(this.#partitions, disk, metrics);
   }
 
   /**
@@ -165,7 +220,8 @@ export class Tail {
       ofRecords += this.end(partition) - tail.start;
     }
     const fullSinceMs = this.full ? this.#fullSinceMs : null;
-    return { readRecords, ofRecords, fullSinceMs, behindSinceMs: this.#behindSinceMs };
+    const trouble = this.#parts.disk?.trouble ?? null;
+    return { readRecords, ofRecords, fullSinceMs, trouble, behindSinceMs: this.#behindSinceMs };
   }
 
   #evict(followed: Followed, at: bigint): void {
@@ -175,6 +231,12 @@ export class Tail {
     if (saved !== null && due) tail.evict(at < saved.nextOffset ? at : saved.nextOffset);
     if (due) followed.saved = { nextOffset: at, atMs: nowMs };
     if (this.full) tail.evict(at);
+  }
+
+  #unreadable(partition: number, error: DiskUnreadable): void {
+    const { tail } = this.#followed(partition);
+    this.#parts.log.warn("unsaved tail unreadable on disk: read again", { partition, error: error.message });
+    tail.restart(tail.start);
   }
 
   #followed(partition: number): Followed {

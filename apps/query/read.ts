@@ -93,16 +93,18 @@ export class Reader {
   /** Null: what the database showed does not fit this pin; pin anew. */
   async #attempt(reading: Reading, pin: Pin, mark: bigint): Promise<Page | null> {
     const { checkpoints } = this.#parts;
+    // The tail began anew after it had reached the mark.
+    if (pin.next < mark) return null;
     if (checkpoints.away) return this.#withoutRows(reading, pin);
     try {
-      return await this.#withRows(reading, pin, mark);
+      return await this.#withRows(reading, pin);
     } catch (error) {
       if (error instanceof DiskUnreadable || !(checkpoints.failed(error) || isPassing(error))) throw error;
       return this.#withoutRows(reading, pin, error);
     }
   }
 
-  async #withRows(reading: Reading, pin: Pin, mark: bigint): Promise<Page | null> {
+  async #withRows(reading: Reading, pin: Pin): Promise<Page | null> {
     const { order, query } = reading;
     const { checkpoints, tail } = this.#parts;
     const view = pin.segments.length === 0 ? pin : await windowOf(pin, order.epoch, query);
@@ -114,7 +116,7 @@ export class Reader {
     const nextOffset = saved.nextOffset ?? 0n;
     const from = saved.nextOffset ?? tail.logStart(order.partition);
     const covered = nextOffset > pin.next ? nextOffset : pin.next;
-    if (from < pin.start || covered < mark) return null;
+    if (from < pin.start) return null;
     const rows = query.view === "merged" ? [saved.rows] : [];
     const rest = {
       view,

@@ -5,8 +5,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import WebSocket from "ws";
-import { Client } from "../infra/demo/client.ts";
 import { quantile } from "../infra/figures.ts";
+import { Client } from "./client.ts";
 import { benchEvents } from "./events.ts";
 
 export interface PathOrder {

@@ -1,6 +1,5 @@
 /** The dead letters of a node over HTTP. */
 import { setTimeout as delay } from "node:timers/promises";
-import { authorization, reason } from "../demo/client.ts";
 
 /** As the list shows it. */
 export interface Letter {
@@ -47,7 +46,7 @@ export class Api {
   /** @param token of a key, where the node has keys */
   constructor(url: string, token: string | undefined) {
     this.#url = url.replace(/\/+$/, "");
-    this.#headers = authorization(token);
+    this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   }
 
   list(filters: Filters): Promise<LetterPage> {
@@ -97,3 +96,12 @@ const remedy = (status: number): string =>
   status === 401 || status === 403
     ? "\nnpm run keys -- --name NAME --prefix '' --verbs operate --file FILE makes a key for every client's dead letters; --token TOKEN shows it."
     : "";
+
+/** A problem's detail, or the answer's beginning. */
+function reason(text: string): string {
+  try {
+    return String((JSON.parse(text) as { detail?: unknown }).detail ?? text.slice(0, 200));
+  } catch {
+    return text.slice(0, 200);
+  }
+}

@@ -1,16 +1,6 @@
 /** What was sent against what came back, for one client. Pure. */
+import type { Event } from "../../clients/typescript/src/index.ts";
 import type { Departure } from "./flights.ts";
-
-/** An event as pages and live frames show it. */
-export interface Shown {
-  readonly id: string;
-  readonly clientId: string;
-  readonly type: string;
-  readonly occurredAt: string;
-  readonly receivedAt: string;
-  readonly data?: unknown;
-  readonly cursor: string;
-}
 
 /** An event that was sent, and what the acknowledgement said. */
 export interface Sent {
@@ -67,7 +57,7 @@ export class Comparison {
   }
 
   /** The next event as the client's order shows it. Other runs' events are passed over. @returns whether it is this run's */
-  take(shown: Shown): boolean {
+  take(shown: Event): boolean {
     if (!shown.id.startsWith(this.#prefix)) return false;
     const place = this.#placeOf.get(shown.id) ?? -1;
     const sent = this.#sent[place];
@@ -89,14 +79,14 @@ export class Comparison {
     return this.findings;
   }
 
-  #order(shown: Shown, place: number): void {
+  #order(shown: Event, place: number): void {
     if (place < this.#last || shown.cursor <= this.#lastCursor)
       this.#fault("outOfOrder", shown, "came after events that were sent later");
     this.#last = Math.max(place, this.#last);
     this.#lastCursor = shown.cursor;
   }
 
-  #content(shown: Shown, { event, cursor, resent }: Sent): void {
+  #content(shown: Event, { event, cursor, resent }: Sent): void {
     const same =
       shown.clientId === event.clientId &&
       shown.type === event.type &&

@@ -1,17 +1,18 @@
 /** `npm run demo`: replays 20,000 real flights, follows one airport live, reads all back and compares. */
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
+import { SpillwayClient } from "../../clients/typescript/src/index.ts";
 import { whole } from "../figures.ts";
 import { refusedFlag } from "../flags.ts";
 import type { Say } from "../server.ts";
-import { Client } from "./client.ts";
 import { Comparison, type Sent } from "./compare.ts";
 import { departure, readFlights } from "./flights.ts";
 import { Follower } from "./follow.ts";
+import { inWords } from "./in-words.ts";
 import { findNode } from "./node.ts";
 import { createProgress } from "./progress.ts";
 import { allSaved, type ReadFigures, type ReadOrder, readBack, readStarts } from "./read-back.ts";
-import { type SendFigures, sendAll } from "./send.ts";
+import { type SendFigures, sendAll, type Target } from "./send.ts";
 import { type Outcome, verdict } from "./verdict.ts";
 
 const USAGE = `npm run demo -- [--url http://127.0.0.1:3000] [--token TOKEN] [--rate 2000] [--wait-saved]
@@ -22,6 +23,8 @@ const USAGE = `npm run demo -- [--url http://127.0.0.1:3000] [--token TOKEN] [--
   --wait-saved  waits until everything is saved, then reads and compares once more
 `;
 const LANES = 16;
+/** Longer than any single process needs to come back. */
+const TIMEOUT_MS = 180_000;
 /** What was acknowledged is readable at once; a live frame may wait for a process that is coming back. */
 const LIVE_LIMIT_MS = 120_000;
 /** A sink that was killed is missed after its session timeout of 45 s; only then another takes its partitions. */
@@ -47,12 +50,13 @@ async function demo(url: string, { token, rate, waitSaved }: Options, signal: Ab
   const events: Sent[] = readFlights().map((flight, row) => ({ event: departure(flight, row, run), resent: false }));
   const sent = Map.groupBy(events, ({ event }) => event.clientId);
   const [airport, own] = [...sent].reduce((most, next) => (next[1].length > most[1].length ? next : most));
-  const client = new Client(url, LANES, token);
+  const target = { url, token, timeoutMs: TIMEOUT_MS };
+  const client = new SpillwayClient(target);
   say(`run ${run}: ${whole(events.length)} flights of ${sent.size} airports to ${url}, following ${airport}`);
   const starts = await readStarts(client, sent.keys(), signal);
   const order: ReadOrder = { client, run, signal, sent, starts };
   const comparison = new Comparison(run, own);
-  const follower = new Follower({ url, token }, airport, starts.get(airport) ?? "0", comparison);
+  const follower = new Follower(client, airport, starts.get(airport) ?? "0", comparison);
   const following = follower.run();
   const live = async (): Promise<Outcome["live"]> => {
     const trouble = await follower.complete(LIVE_LIMIT_MS);
@@ -60,7 +64,7 @@ async function demo(url: string, { token, rate, waitSaved }: Options, signal: Ab
     return { airport, events: own.length, ...follower.figures, findings: comparison.finish(), examples, trouble };
   };
   try {
-    const figures = await send({ client, events, rate, signal });
+    const figures = await send({ target, events, rate, signal });
     const seen = await live();
     const reads = [{ when: "read at once", figures: await read("reading", order, events.length) }];
     if (waitSaved) {
@@ -78,12 +82,11 @@ async function demo(url: string, { token, rate, waitSaved }: Options, signal: Ab
   } finally {
     follower.close();
     await following;
-    client.close();
   }
 }
 
 async function send(order: {
-  client: Client;
+  target: Target;
   events: Sent[];
   rate: number;
   signal: AbortSignal;
@@ -161,7 +164,7 @@ async function main(): Promise<number> {
 await main().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`demo: ${inWords(error)}\n`);
     process.exit(1);
   },
 );

@@ -1,23 +1,15 @@
 /** Reads clients page by page: where they end, what they hold, how far they are saved. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Client } from "./client.ts";
-import { add, Comparison, type Findings, noFindings, type Sent, type Shown } from "./compare.ts";
+import type { Page, SpillwayClient } from "../../clients/typescript/src/index.ts";
+import { add, Comparison, type Findings, noFindings, type Sent } from "./compare.ts";
 
 /** Before the first event of all. */
 const BEGINNING = "0";
-const PAGE_EVENTS = 1_000;
 const PARALLEL = 8;
 const LOOK_MS = 500;
 
-interface Page {
-  readonly events: readonly Shown[];
-  readonly next: string;
-  readonly hasMore: boolean;
-  readonly savedThrough: string;
-}
-
 export interface ReadOrder {
-  readonly client: Client;
+  readonly client: SpillwayClient;
   readonly run: string;
   readonly signal: AbortSignal;
   /** By clientId: its events in the order of sending. */
@@ -31,19 +23,17 @@ export interface ReadFigures {
   readonly examples: readonly string[];
   readonly saved: number;
   readonly unsaved: number;
-  /** Requests that had to be repeated. */
-  readonly repeated: number;
 }
 
 /** The last cursor of every client that has one, "0" for the others. */
 export async function readStarts(
-  client: Client,
+  client: SpillwayClient,
   clientIds: Iterable<string>,
   signal: AbortSignal,
 ): Promise<Map<string, string>> {
   const starts = new Map<string, string>();
   await inParallel(clientIds, async (clientId) => {
-    const { events } = await page(client, { clientId, order: "desc", limit: "1" }, signal);
+    const { events } = await newest(client, clientId, signal);
     starts.set(clientId, events[0]?.cursor ?? BEGINNING);
   });
   return starts;
@@ -54,22 +44,16 @@ export async function readBack(order: ReadOrder, progress: (events: number) => v
   const { client, run, signal, sent, starts } = order;
   const findings = noFindings();
   const examples: string[] = [];
-  const counts = { saved: 0, unsaved: 0, repeated: 0 };
+  const counts = { saved: 0, unsaved: 0 };
   await inParallel(sent.keys(), async (clientId) => {
     const comparison = new Comparison(run, sent.get(clientId) ?? []);
-    let after = starts.get(clientId) ?? BEGINNING;
-    for (let more = true; more; ) {
-      const wanted = { clientId, after, limit: String(PAGE_EVENTS) };
-      const { events, next, hasMore, savedThrough } = await page(client, wanted, signal, () => {
-        counts.repeated += 1;
-      });
+    const after = starts.get(clientId) ?? BEGINNING;
+    for await (const { events, savedThrough } of client.pages(clientId, { after, signal })) {
       const own = events.filter((event) => comparison.take(event));
       const saved = own.filter(({ cursor }) => cursor <= savedThrough).length;
       counts.saved += saved;
       counts.unsaved += own.length - saved;
       progress(counts.saved + counts.unsaved);
-      more = hasMore;
-      after = next;
     }
     add(findings, comparison.finish());
     examples.push(...comparison.examples);
@@ -100,7 +84,7 @@ export async function allSaved({ client, sent, signal }: ReadOrder, wait: SavedW
     const before = waiting.size;
     await inParallel([...waiting], async (clientId) => {
       const last = sent.get(clientId)?.at(-1)?.cursor ?? BEGINNING;
-      const { savedThrough } = await page(client, { clientId, order: "desc", limit: "1" }, signal);
+      const { savedThrough } = await newest(client, clientId, signal);
       if (savedThrough >= last) waiting.delete(clientId);
     });
     wait.progress(sent.size - waiting.size);
@@ -116,16 +100,11 @@ export async function allSaved({ client, sent, signal }: ReadOrder, wait: SavedW
   }
 }
 
-async function page(
-  client: Client,
-  query: Readonly<Record<string, string>>,
-  signal: AbortSignal,
-  again: () => void = () => undefined,
-): Promise<Page> {
-  const answer = await client.insist(`/api/v1/events?${new URLSearchParams(query)}`, undefined, signal, again);
-  const savedThrough = answer.header("spillway-saved-through");
-  if (savedThrough === undefined) throw new Error("a page came without the header Spillway-Saved-Through");
-  return { ...(JSON.parse(answer.text) as Omit<Page, "savedThrough">), savedThrough };
+/** The page with a client's last event. */
+async function newest(client: SpillwayClient, clientId: string, signal: AbortSignal): Promise<Page> {
+  const { value } = await client.pages(clientId, { order: "desc", limit: 1, signal }).next();
+  if (value === undefined) throw new Error(`${clientId} has no page`);
+  return value;
 }
 
 /** A few at a time; the first failure ends all. */

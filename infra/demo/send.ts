@@ -3,11 +3,19 @@
  * last was acknowledged: so their order on the log is the order here, whatever must be sent again.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Client } from "./client.ts";
+import { type Acknowledged, SpillwayClient } from "../../clients/typescript/src/index.ts";
 import type { Sent } from "./compare.ts";
 
+export interface Target {
+  readonly url: string;
+  readonly token: string | undefined;
+  /** How long what cannot be done yet is tried again. */
+  readonly timeoutMs: number;
+}
+
 export interface SendOrder {
-  readonly client: Client;
+  /** Where to, and the token of a key where there are keys. */
+  readonly target: Target;
   /** In the order of sending. */
   readonly events: readonly Sent[];
   /** Events a second. */
@@ -37,14 +45,17 @@ export async function sendAll(order: SendOrder): Promise<SendFigures> {
   // The first lane that fails stops the others.
   const failed = new AbortController();
   const signal = AbortSignal.any([order.signal, failed.signal]);
+  const onRetry = (): void => {
+    figures.resends += 1;
+  };
   const run = async (lane: readonly Due[]): Promise<void> => {
+    const client = new SpillwayClient({ ...order.target, onRetry });
     for (let next = 0; next < lane.length; ) {
       const batch = await due(lane, next, begin, signal);
       next += batch.length;
       const asked = performance.now();
-      await deliver(order.client, batch, signal, () => {
-        figures.resends += 1;
-      });
+      const events = batch.map(({ event }) => event);
+      note(batch, await client.post(events, { signal }));
       ackMs.push(performance.now() - asked);
       figures.acknowledged += batch.length;
       order.progress(figures.acknowledged, figures.resends);
@@ -87,25 +98,13 @@ async function due(lane: readonly Due[], from: number, begin: number, signal: Ab
   return batch;
 }
 
-interface Receipt {
-  readonly id: string;
-  readonly cursor: string;
-}
-
-/** Alone as an object, several as an array; again with the same ids until they are acknowledged. */
-async function deliver(client: Client, batch: readonly Sent[], signal: AbortSignal, again: () => void): Promise<void> {
-  const [first] = batch;
-  const body = JSON.stringify(batch.length === 1 ? first?.event : batch.map(({ event }) => event));
-  const answer = await client.insist("/api/v1/events", body, signal, () => {
-    for (const sent of batch) sent.resent = true;
-    again();
-  });
-  const told = JSON.parse(answer.text) as Receipt | { readonly events: readonly Receipt[] };
-  const receipts = "events" in told ? told.events : [told];
+/** Writes down what was acknowledged. */
+function note(batch: readonly Sent[], receipts: readonly Acknowledged[]): void {
   for (const [at, sent] of batch.entries()) {
     const receipt = receipts[at];
     if (receipt?.id !== sent.event.id)
       throw new Error(`event ${sent.event.id} was acknowledged as ${receipt?.id ?? "nothing"}`);
     sent.cursor = receipt.cursor;
+    sent.resent = receipt.attempts > 1;
   }
 }

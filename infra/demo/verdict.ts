@@ -43,7 +43,7 @@ export function verdict({ run, events, airports, rate, sent, live, reads }: Outc
       `p50 ${ms(quantile(sent.ackMs, 0.5))}, p99 ${ms(quantile(sent.ackMs, 0.99))}; ${whole(sent.resends)} resends`,
     `  live          ${live.airport}: ${whole(findings.found)} of ${whole(live.events)} events in ${whole(live.frames)} frames, ` +
       `${findings.missing + findings.outOfOrder} gaps, ${findings.doubled} repeats, ${findings.different} different, ` +
-      `${live.connections - 1} reconnects${live.trouble === undefined ? "" : `; ${live.trouble}`}`,
+      `${live.interruptions} interruptions${live.trouble === undefined ? "" : `; ${live.trouble}`}`,
     ...examples(live.examples),
     ...readLines,
     clean ? "Clean: what was acknowledged is there, once, in order, unchanged." : "NOT CLEAN: see above.",

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { Comparison, isClean, type Sent, type Shown } from "../../../infra/demo/compare.ts";
+import type { Event } from "../../../clients/typescript/src/index.ts";
+import { Comparison, isClean, type Sent } from "../../../infra/demo/compare.ts";
 import { departure } from "../../../infra/demo/flights.ts";
 
 const flight = { date: "2001/01/14 21:55", delay: -5, distance: 407, origin: "LAS", destination: "OAK" };
@@ -9,14 +10,14 @@ const cursor = (place: number): string => `04${String(place).padStart(4, "0")}`;
 const three = (): Sent[] =>
   [0, 1, 2].map((row) => ({ event: departure(flight, row, "run"), cursor: cursor(row), resent: false }));
 
-const show = ({ event }: Sent, place: number, more: Partial<Shown> = {}): Shown => ({
+const show = ({ event }: Sent, place: number, more: Partial<Event> = {}): Event => ({
   ...event,
   receivedAt: "2026-01-01T00:00:00.000Z",
   cursor: cursor(place),
   ...more,
 });
 
-function compared(sent: readonly Sent[], shown: readonly Shown[]) {
+function compared(sent: readonly Sent[], shown: readonly Event[]) {
   const comparison = new Comparison("run", sent);
   for (const one of shown) comparison.take(one);
   return comparison.finish();
@@ -32,7 +33,7 @@ describe("what came back", () => {
     expect(isClean(findings)).toBe(true);
   });
 
-  test.each<[string, (sent: Sent[]) => Shown[], string]>([
+  test.each<[string, (sent: Sent[]) => Event[], string]>([
     ["lacks an event", ([a, , c]) => [show(a as Sent, 0), show(c as Sent, 2)], "missing"],
     ["has one twice", (all) => [...all.map((one, at) => show(one, at)), show(all[2] as Sent, 3)], "doubled"],
     ["is swapped", ([a, b, c]) => [show(a as Sent, 0), show(c as Sent, 2), show(b as Sent, 1)], "outOfOrder"],

@@ -1,19 +1,20 @@
 import { rmSync, writeFileSync } from "node:fs";
-import { createServer, type IncomingHttpHeaders } from "node:http";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { Client } from "../../../infra/demo/client.ts";
+import { SpillwayClient } from "../../../clients/typescript/src/index.ts";
+import { inWords } from "../../../infra/demo/in-words.ts";
 import { candidates } from "../../../infra/demo/node.ts";
-import { allSaved } from "../../../infra/demo/read-back.ts";
+import { allSaved, readStarts } from "../../../infra/demo/read-back.ts";
 import { addressFile } from "../../../infra/start-options.ts";
 import { newFolder } from "../../support/folder.ts";
 
 const never = new AbortController().signal;
 
 /** A node that answers every request by `answer`. */
-async function node(answer: (headers: IncomingHttpHeaders) => { status: number; saved?: string; body?: unknown }) {
-  const server = createServer((request, response) => {
-    const { status, saved = "", body = { events: [], next: "0", hasMore: false } } = answer(request.headers);
+async function node(answer: () => { status: number; saved?: string; body?: unknown }) {
+  const server = createServer((_request, response) => {
+    const { status, saved = "", body = { events: [], next: "0", hasMore: false } } = answer();
     response.writeHead(status, { "spillway-saved-through": saved }).end(JSON.stringify(body));
   });
   onTestFinished(() => void server.close());
@@ -21,11 +22,7 @@ async function node(answer: (headers: IncomingHttpHeaders) => { status: number; 
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-function clientOf(url: string, token?: string): Client {
-  const client = new Client(url, 1, token);
-  onTestFinished(() => client.close());
-  return client;
-}
+const clientOf = (url: string): SpillwayClient => new SpillwayClient({ url });
 
 describe("the demo", () => {
   test("looks where npm start says that it runs, whatever its port; a given port goes first", () => {
@@ -37,21 +34,11 @@ describe("the demo", () => {
     expect(candidates("3200", data)).toEqual(["http://127.0.0.1:3200"]);
   });
 
-  test("shows its token with every request", async () => {
-    const seen: (string | undefined)[] = [];
-    const url = await node(({ authorization }) => {
-      seen.push(authorization);
-      return { status: 200 };
-    });
-    await clientOf(url, "secret").insist("/a", undefined, never, () => undefined);
-    await clientOf(url).insist("/a", undefined, never, () => undefined);
-    expect(seen).toEqual(["Bearer secret", undefined]);
-  });
-
   test.each([401, 403])("says how to make its key when it is answered %i", async (status) => {
-    const url = await node(() => ({ status, body: { detail: "There is none" } }));
-    const asked = clientOf(url).insist("/api/v1/events?x", undefined, never, () => undefined);
-    await expect(asked).rejects.toThrow(/events answered \d+: There is none\n.*npm run keys .* --token TOKEN/);
+    const url = await node(() => ({ status, body: { code: "forbidden", detail: "There is none" } }));
+    const error = await readStarts(clientOf(url), ["LAS"], never).catch((thrown: unknown) => thrown);
+    expect(inWords(error)).toMatch(/^forbidden: There is none\n.*npm run keys .* --token TOKEN/);
+    expect(inWords(new Error("another"))).toBe("another");
   });
 
   test("says that nothing is being saved, once, and goes on when a sink has come", async () => {

@@ -12,7 +12,7 @@ const outcome = (live: Partial<Findings>, read: Partial<Findings>): Outcome => (
     airport: "DFW",
     events: 1_103,
     frames: 900,
-    connections: 3,
+    interruptions: 2,
     findings: { ...noFindings(), found: 1_103, ...live },
     examples: [],
     trouble: undefined,
@@ -25,7 +25,6 @@ const outcome = (live: Partial<Findings>, read: Partial<Findings>): Outcome => (
         examples: ["LAS: abcd-00001 is missing"],
         saved: 18_000,
         unsaved: 2_000,
-        repeated: 0,
       },
     },
   ],
@@ -35,7 +34,7 @@ test("a clean run is told with its figures", () => {
   const { clean, lines } = verdict(outcome({}, {}));
   const text = lines.join("\n");
   expect(clean).toBe(true);
-  for (const figure of ["2,000 a second", "p50 2.00 ms", "4 resends", "2 reconnects", "18,000 saved, 2,000 unsaved"])
+  for (const figure of ["2,000 a second", "p50 2.00 ms", "4 resends", "2 interruptions", "18,000 saved, 2,000 unsaved"])
     expect(text).toContain(figure);
 });
 

@@ -59,7 +59,8 @@ export class Follower {
       await this.#changed.promise;
       this.#changed = Promise.withResolvers();
     }
-    return this.#comparison.complete ? undefined : `not all came within ${limitMs / 1_000} s (${this.#trouble})`;
+    if (this.#comparison.complete) return undefined;
+    return this.#over ? this.#trouble : `not all came within ${limitMs / 1_000} s (${this.#trouble})`;
   }
 
   close(): void {

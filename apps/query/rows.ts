@@ -1,33 +1,15 @@
-/** SQL: what is saved of a client, each time with the checkpoint from the same snapshot. One statement a question. */
-import { type Event, eventJson, OCCURRED_AT_MS_MAX, OCCURRED_AT_MS_MIN, timeText } from "#lib/event.ts";
+/** What is saved of a client, each time with the checkpoint from the same snapshot. One statement a question, or many. */
+import type { Clock } from "#lib/clock.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import type { TailEvent } from "./client-tail.ts";
-import { hasFilters, type Printed, type RowPlaces, type Selection, type Source } from "./merge.ts";
+import { Coalescer, type TOO_LARGE } from "./coalesce.ts";
+import { Firsts } from "./firsts.ts";
+import type { Selection } from "./merge.ts";
 import type { ClientOrder, Place } from "./places.ts";
-import { LOOKED_AT_NONE, type Looked, SCAN_EVENTS_MAX } from "./scan.ts";
-import { CHECKPOINT, IDENTITY, LOOKED_AT, MORE, PAGE, ROW, VERDICTS } from "./statements.ts";
+import { type AnswerRow, type Asked, PageQuestion, parameters, type Saved, understand } from "./questions.ts";
+import { VERDICTS } from "./statements.ts";
 
-/** The saved half of a read. All of it is one snapshot. */
-export interface Saved {
-  /** The checkpoint; null: none, nothing of the partition is saved. */
-  readonly nextOffset: bigint | null;
-  readonly rows: Source;
-  /** For pages with filters. */
-  readonly looked: Looked;
-  /** Where the identities asked about are saved. */
-  readonly places: RowPlaces;
-}
-
-/** What a read asks besides the checkpoint. */
-export interface Asked {
-  /** Are they saved, and where? */
-  readonly events: readonly TailEvent[];
-  /**
-   * Null: no rows are wanted. Otherwise offsets, ascending, of what is looked at before any row: what of it lies at or above
-   * the checkpoint leaves the rows less to look at.
-   */
-  readonly rowsAfter: readonly bigint[] | null;
-}
+export type { Asked, Saved } from "./questions.ts";
 
 /** What live followers need to know about events. */
 export interface Verdicts {
@@ -36,57 +18,36 @@ export interface Verdicts {
   readonly places: readonly (Place | null)[];
 }
 
-interface Answer extends Record<string, unknown> {
-  readonly kind: number;
-  readonly epoch: number | null;
-  readonly offset: string | null;
-  readonly id: string | null;
-  readonly type: string | null;
-  readonly occurred: number | null;
-  readonly received: number | null;
-  readonly data: string | null;
-}
+/** What a row has, before any was read; then it follows what is read, in steps of a tenth. */
+const ROW_BYTES = 500;
 
 export class Rows {
   readonly #pool: Pool;
+  readonly #pages: Coalescer<PageQuestion, Saved>;
+  readonly #firsts = new Firsts();
+  readonly #clock: Clock;
+  #rowBytes = ROW_BYTES;
 
-  constructor(pool: Pool) {
+  /** @param connections of the pool */
+  constructor(pool: Pool, connections: number, clock: Clock) {
     this.#pool = pool;
+    this.#clock = clock;
+    this.#pages = new Coalescer(connections, clock, (questions, timeoutMs) => this.#ask(questions, timeoutMs));
   }
 
   /**
-   * Checkpoint, a page of rows below it, and where the identities given are saved: one snapshot.
-   * @throws whatever the pool gives; the statement is given up after `timeoutMs`
+   * Checkpoint, a page of rows below it, and where the identities given are saved: one snapshot, taken after this call.
+   * @throws whatever the pool gives, a time-out after `timeoutMs`; ProblemError overloaded
    */
-  async page(
-    order: ClientOrder,
-    selection: Selection,
-    { events, rowsAfter }: Asked,
-    timeoutMs: number,
-  ): Promise<Saved> {
-    const filtered = hasFilters(selection);
-    const limit = rowsAfter === null ? 0 : selection.limit + 1;
-    const { after, before, types, sinceMs, untilMs } = selection;
-    const values: unknown[] = [
-      order.clientId,
-      order.epoch,
-      order.partition,
-      after.epoch,
-      after.offset.toString(),
-      before?.epoch ?? order.epoch + 1,
-      (before?.offset ?? -1n).toString(),
-      limit,
-      events.map(({ id }) => id),
-    ];
-    if (filtered) {
-      const looks = rowsAfter === null ? 0 : SCAN_EVENTS_MAX;
-      values.push(looks, types && [...types], timestamp(sinceMs), timestamp(untilMs), (rowsAfter ?? []).map(String));
-    }
-    const answers = await this.#pool.query<Answer>(PAGE[selection.order][filtered ? 1 : 0], values, timeoutMs);
-    return understand(order, answers, limit, rowsAfter ?? []);
+  page(order: ClientOrder, selection: Selection, asked: Asked, timeoutMs: number): Promise<Saved> {
+    const untilMs = this.#clock.elapsed() + timeoutMs;
+    return this.#firsts.page(order.partition, asked, (open) => {
+      const question = new PageQuestion(order, selection, open, this.#rowBytes);
+      return this.#pages.ask(question, Math.max(1, untilMs - this.#clock.elapsed()));
+    });
   }
 
-  /** Every partition's checkpoint; partitions without one are left out. @throws as `page` */
+  /** Every partition's checkpoint; partitions without one are left out. @throws whatever the pool gives */
   async checkpoints(epoch: number, timeoutMs: number): Promise<ReadonlyMap<number, bigint>> {
     const rows = await this.#pool.query<{ partition: number; next_offset: string }>(
       "SELECT partition, next_offset::text FROM spillway.checkpoint WHERE log_epoch = $1",
@@ -96,7 +57,7 @@ export class Rows {
     return new Map(rows.map((row) => [row.partition, BigInt(row.next_offset)]));
   }
 
-  /** Where events of any clients are saved, with the checkpoints: one snapshot. @throws as `page` */
+  /** Where events of any clients are saved, with the checkpoints: one snapshot. @throws as `checkpoints` */
   async verdicts(epoch: number, events: readonly TailEvent[], timeoutMs: number): Promise<Verdicts> {
     const rows = await this.#pool.query<{ nth: number | null; epoch: number; offset: string }>(
       VERDICTS,
@@ -111,60 +72,13 @@ export class Rows {
     }
     return { checkpoints, places };
   }
-}
 
-function understand(
-  order: ClientOrder,
-  answers: readonly Answer[],
-  limit: number,
-  rowsAfter: readonly bigint[],
-): Saved {
-  const of = (kind: number): readonly Answer[] => answers.filter((answer) => answer.kind === kind);
-  const events = of(ROW).map((answer) => {
-    const place = placeOf(answer);
-    return { place, json: eventJson(eventOf(order, answer), order.cursor(place)) };
-  });
-  const checkpoint = of(CHECKPOINT)[0]?.offset ?? null;
-  const nextOffset = checkpoint === null ? null : BigInt(checkpoint);
-  const seen = of(LOOKED_AT)[0];
-  const looked = seen?.offset ? { rows: seen.occurred ?? 0, to: placeOf(seen) } : LOOKED_AT_NONE;
-  // Nothing was left for the rows: then the page has looked as far as the last event above them.
-  const above = rowsAfter.find((offset) => offset >= (nextOffset ?? 0n));
-  const lookedTo = looked.to ?? (above === undefined ? null : { epoch: order.epoch, offset: above });
-  return {
-    nextOffset,
-    places: new Map(of(IDENTITY).map((answer) => [answer.id ?? "", placeOf(answer)])),
-    rows: { events, cutAt: limit === 0 ? null : cutAt(events, seen, limit, lookedTo) },
-    looked,
-  };
-}
-
-/** Cut by the limit or by bytes: up to the last row. Cut by the bound on what a filter looks at: up to where it looked. */
-function cutAt(events: readonly Printed[], seen: Answer | undefined, limit: number, to: Place | null): Place | null {
-  const matches = seen?.received ?? 0;
-  if (events.length < matches || events.length >= limit) return events.at(-1)?.place ?? null;
-  return seen?.id === MORE ? to : null;
-}
-
-/**
- * As text: PostgreSQL's to_timestamp takes a double of seconds, which is microseconds off in the years 1 and 9999. Beyond
- * what an event can have, where PostgreSQL would not understand the text, no other bound differs from infinity.
- */
-function timestamp(ms: number | null): string | null {
-  if (ms === null) return null;
-  if (ms < OCCURRED_AT_MS_MIN) return "-infinity";
-  return ms > OCCURRED_AT_MS_MAX ? "infinity" : timeText(ms);
-}
-
-const placeOf = ({ epoch, offset }: Answer): Place => ({ epoch: epoch ?? 0, offset: BigInt(offset ?? "-1") });
-
-function eventOf({ clientId }: ClientOrder, row: Answer): Event {
-  return {
-    clientId,
-    id: row.id ?? "",
-    type: row.type ?? "",
-    occurredAtMs: row.occurred ?? 0,
-    receivedAtMs: row.received ?? 0,
-    data: row.data,
-  };
+  async #ask(questions: readonly PageQuestion[], timeoutMs: number): Promise<(Saved | typeof TOO_LARGE)[]> {
+    const text = questions[0]?.form.text ?? "";
+    const rows = await this.#pool.rows<AnswerRow>(text, parameters(questions), timeoutMs);
+    const { answers, events, bytes, server } = understand(questions, rows);
+    this.#firsts.answeredBy(server);
+    if (events > 0) this.#rowBytes += (bytes / events - this.#rowBytes) / 10;
+    return answers;
+  }
 }

@@ -23,7 +23,7 @@ export interface StoreParts {
 }
 
 const LOOK_UP_CONNECTIONS = 1;
-/** Waiting for a connection, in the pool's queue or on the wire. */
+/** Waiting for a connection, in the pool's queue or on the wire. Pages wait elsewhere, in `coalesce.ts`. */
 const CONNECT_TIMEOUT_MS = 2_000;
 
 export class Store {
@@ -36,10 +36,11 @@ export class Store {
   constructor({ url, connectionsMax, log, clock }: StoreParts) {
     const pool = (max: number): Pool =>
       new Pool({ url, max, name: "spillway-query", connectTimeoutMs: CONNECT_TIMEOUT_MS, log, clock });
+    const pageConnections = connectionsMax - LOOK_UP_CONNECTIONS;
     this.#lookUpPool = pool(LOOK_UP_CONNECTIONS);
-    this.#pagePool = pool(connectionsMax - LOOK_UP_CONNECTIONS);
-    this.lookUps = new Rows(this.#lookUpPool);
-    this.pages = new Rows(this.#pagePool);
+    this.#pagePool = pool(pageConnections);
+    this.lookUps = new Rows(this.#lookUpPool, LOOK_UP_CONNECTIONS, clock);
+    this.pages = new Rows(this.#pagePool, pageConnections, clock);
     this.deadLetters = new DeadLetterRows(this.#pagePool);
   }
 

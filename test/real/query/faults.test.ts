@@ -108,13 +108,17 @@ test("an id that is sent again is not shown again while pages use all of their c
   const pages: Promise<PageAnswer>[] = [];
   {
     await using _held = await slowData();
-    for (let n = 0; n < 8; n++) pages.push(page(node, { clientId, timeoutMs: "25000" }));
-    await until("pages wait for their rows on all the connections that they may have", async () => {
-      const waiting = await given.database.query(
-        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'",
-      );
-      return waiting.length >= 3;
-    });
+    // One after the other: those that come while a connection is free have it to themselves.
+    for (const busy of [1, 2, 3]) {
+      pages.push(page(node, { clientId, timeoutMs: "25000" }));
+      await until(`pages wait for their rows on ${busy} of the 3 connections that they may have`, async () => {
+        const waiting = await given.database.query(
+          "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'",
+        );
+        return waiting.length === busy;
+      });
+    }
+    for (let n = 0; n < 5; n++) pages.push(page(node, { clientId, timeoutMs: "25000" }));
     await given.append(...placed.map(({ event }) => event));
     await given.append(given.event(clientId, { id: "new" }));
     await follower.shows(["new"]);

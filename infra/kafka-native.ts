@@ -1,4 +1,4 @@
-/** Apache Kafka 4.3.1 as a process on this machine: one broker that is its own controller (KRaft). */
+/** Apache Kafka 4.3.1 as processes on this machine: one broker that is its own controller (KRaft), or several together. */
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,18 +22,68 @@ const QUIET = [
  * @throws Missing when Java, or Maven to fetch the jars, is not installed
  */
 export async function nativeKafka(options: KafkaOptions): Promise<KafkaServer> {
+  const ports = await portsIn(options.dataDir);
+  return member(options, ports, { nodeId: 1, clusterId: newClusterId(), controllers: [ports.controller] });
+}
+
+/**
+ * Several brokers that are one another's controllers. To be started together: none answers before most of them run.
+ * @param options its data folder gets a folder for each
+ * @throws as `nativeKafka`
+ */
+export async function nativeKafkaCluster(options: KafkaOptions, count: number): Promise<KafkaServer[]> {
+  const folders = Array.from({ length: count }, (_, n) => join(options.dataDir, String(n + 1)));
+  const ports: Ports[] = [];
+  for (const folder of folders) ports.push(await portsIn(folder));
+  const clusterId = newClusterId();
+  const controllers = ports.map(({ controller }) => controller);
+  return Promise.all(
+    folders.map((dataDir, n) =>
+      member({ ...options, dataDir }, ports[n] as Ports, { nodeId: n + 1, clusterId, controllers }),
+    ),
+  );
+}
+
+interface Ports {
+  readonly port: number;
+  readonly inner: number;
+  readonly controller: number;
+}
+
+/** What a broker is told of the cluster that it belongs to. */
+interface Membership {
+  readonly nodeId: number;
+  readonly clusterId: string;
+  /** Every member's controller port, in the order of their node ids, which begin at 1. */
+  readonly controllers: readonly number[];
+}
+
+async function portsIn(dataDir: string): Promise<Ports> {
+  mkdirSync(dataDir, { recursive: true });
+  const [port = 0, inner = 0, controller = 0] = await keptPorts(join(dataDir, "ports.json"), 3);
+  return { port, inner, controller };
+}
+
+function newClusterId(): string {
+  const id = randomBytes(16);
+  // Base64url of a first byte below 128 begins with a letter: an id that begins with a hyphen is taken for an option.
+  id[0] = (id[0] ?? 0) & 0x7f;
+  return id.toString("base64url");
+}
+
+async function member(options: KafkaOptions, ports: Ports, membership: Membership): Promise<KafkaServer> {
   const { dataDir } = options;
+  const { port, inner, controller } = ports;
   const java = findJava();
   checkJars();
   const jars = await fetchJars(options.say);
-  mkdirSync(dataDir, { recursive: true });
-  const [port = 0, inner = 0, controller = 0] = await keptPorts(join(dataDir, "ports.json"), 3);
   const advertised = options.advertisedPort ?? port;
   const data = join(dataDir, "data");
   const config = join(dataDir, "server.properties");
   const logFile = join(dataDir, "kafka.log");
+  const places = { ...ports, advertised, host: "127.0.0.1" };
   const properties = (logDir: string): string =>
-    asProperties(brokerSettings({ port, inner, controller, advertised, logDir, host: "127.0.0.1" }));
+    asProperties({ ...brokerSettings({ ...places, logDir }), ...membershipSettings(membership) });
   const server = nativeServer({
     what: `Kafka ${KAFKA_VERSION}: ${java} with the jars in ${jars}; data in ${dataDir}; ports ${port} (clients), ${inner}, ${controller}`,
     dataDir,
@@ -42,7 +92,8 @@ export async function nativeKafka(options: KafkaOptions): Promise<KafkaServer> {
     stopLimitMs: 20_000,
     stopSignal: "SIGTERM",
     prepare: async (signal) => {
-      if (!existsSync(data)) await format({ java, jars, config, data, properties }, signal);
+      if (!existsSync(data))
+        await format({ java, jars, config, data, properties, clusterId: membership.clusterId }, signal);
       writeFileSync(config, properties(data));
     },
     command: () => ({
@@ -68,18 +119,19 @@ interface Unformatted {
   readonly config: string;
   readonly data: string;
   readonly properties: (logDir: string) => string;
+  readonly clusterId: string;
 }
 
 /** Made aside and then renamed: an interrupted format leaves nothing that looks complete. */
-async function format({ java, jars, config, data, properties }: Unformatted, signal: AbortSignal): Promise<void> {
+async function format(
+  { java, jars, config, data, properties, clusterId }: Unformatted,
+  signal: AbortSignal,
+): Promise<void> {
   const fresh = `${data}.new`;
   rmSync(fresh, { recursive: true, force: true });
   writeFileSync(config, properties(fresh));
-  const id = randomBytes(16);
-  // Base64url of a first byte below 128 begins with a letter: an id that begins with a hyphen is taken for an option.
-  id[0] = (id[0] ?? 0) & 0x7f;
-  const cluster = id.toString("base64url");
-  const args = [...JVM, ...QUIET, "-cp", `${jars}/*`, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", config];
+  const tool = ["kafka.tools.StorageTool", "format", "-t", clusterId, "-c", config];
+  const args = [...JVM, ...QUIET, "-cp", `${jars}/*`, ...tool];
   await runToEnd({ file: java, args }, signal);
   renameSync(fresh, data);
 }
@@ -124,6 +176,21 @@ export function brokerSettings(to: BrokerPlaces): Record<string, string> {
     "broker.heartbeat.interval.ms": "1000",
     "num.network.threads": "2",
     "num.io.threads": "4",
+  };
+}
+
+/** What several brokers need besides, and keep as often as there are brokers, up to three times. */
+function membershipSettings({ nodeId, controllers }: Membership): Record<string, string> {
+  const copies = String(Math.min(3, controllers.length));
+  return {
+    "node.id": String(nodeId),
+    "controller.quorum.voters": controllers.map((port, n) => `${n + 1}@127.0.0.1:${port}`).join(),
+    "offsets.topic.replication.factor": copies,
+    "transaction.state.log.replication.factor": copies,
+    "share.coordinator.state.topic.replication.factor": copies,
+    // Who comes back leads again after a second, not after five minutes.
+    "leader.imbalance.check.interval.seconds": "1",
+    "leader.imbalance.per.broker.percentage": "0",
   };
 }
 

@@ -5,7 +5,6 @@ import type { Clock } from "#lib/clock.ts";
 import { type KafkaOptions, openConnection } from "./connection.ts";
 import { isFatal, toLogError } from "./errors.ts";
 import { kafkajs } from "./internals.ts";
-import { Leaders } from "./leaders.ts";
 import { type LogAdmin, OffsetOutOfRange, type OffsetRange, type TopicFacts, type TopicSpec } from "./ports.ts";
 import type { Wire } from "./wire.ts";
 
@@ -21,28 +20,23 @@ export async function createLogAdmin(options: KafkaOptions): Promise<LogAdmin> {
   const { client, wire, onRequestTimeout } = openConnection(options);
   const admin = client.admin();
   admin.on(admin.events.REQUEST_TIMEOUT, onRequestTimeout);
-  const leaders = new Leaders(options);
   try {
-    await Promise.all([admin.connect(), leaders.connect()]);
+    await admin.connect();
   } catch (error) {
     wire.close();
-    await leaders.close();
     throw toLogError("connecting the administration client", error);
   }
-  return new KafkaAdmin(admin, wire, leaders, options.clock);
+  return new KafkaAdmin(admin, wire, options.clock);
 }
 
 class KafkaAdmin implements LogAdmin {
   readonly #admin: Admin;
   readonly #wire: Wire;
-  /** For offsets: after a partition has moved, kafkajs' own way asks its former leader for up to five minutes. */
-  readonly #leaders: Leaders;
   readonly #clock: Clock;
 
-  constructor(admin: Admin, wire: Wire, leaders: Leaders, clock: Clock) {
+  constructor(admin: Admin, wire: Wire, clock: Clock) {
     this.#admin = admin;
     this.#wire = wire;
-    this.#leaders = leaders;
     this.#clock = clock;
   }
 
@@ -73,23 +67,22 @@ class KafkaAdmin implements LogAdmin {
   }
 
   async offsets(topic: string): Promise<ReadonlyMap<number, OffsetRange>> {
-    let partitions: readonly number[];
     try {
-      const { topics } = await this.#admin.fetchTopicMetadata({ topics: [topic] });
-      partitions = topics[0]?.partitions.map(({ partitionId }) => partitionId) ?? [];
+      const all = await this.#admin.fetchTopicOffsets(topic);
+      return new Map(
+        all.map(({ partition, low, high }) => [partition, { low: BigInt(low), high: BigInt(high) }] as const),
+      );
     } catch (error) {
-      throw toLogError(`asking for the partitions of ${topic}`, error);
+      throw toLogError(`asking for the offsets of ${topic}`, error);
     }
-    return this.#leaders.ranges(topic, partitions);
   }
 
   async deleteBelow(topic: string, offsets: ReadonlyMap<number, bigint>): Promise<void> {
+    // Besides the check, this loads the topic's metadata, without which kafkajs fails to delete.
     const ranges = await this.offsets(topic);
     const partitions = [...offsets].filter(([partition, offset]) => isAhead(topic, partition, offset, ranges));
     if (partitions.length === 0) return;
     try {
-      // Loads the topic's metadata, without which kafkajs fails to delete.
-      await this.#admin.fetchTopicOffsets(topic);
       await this.#admin.deleteTopicRecords({
         topic,
         partitions: partitions.map(([partition, offset]) => ({ partition, offset: offset.toString() })),
@@ -104,7 +97,6 @@ class KafkaAdmin implements LogAdmin {
       await this.#admin.disconnect();
     } finally {
       this.#wire.close();
-      await this.#leaders.close();
     }
   }
 

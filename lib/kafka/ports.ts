@@ -131,7 +131,7 @@ export interface LogAdmin {
   ensureTopic(spec: TopicSpec): Promise<TopicFacts>;
   /** What a topic is now; undefined when there is none. @throws LogError */
   facts(topic: string): Promise<TopicFacts | undefined>;
-  /** By partition number. After a failure the next call learns the leaders anew. @throws LogError */
+  /** By partition number. @throws LogError */
   offsets(topic: string): Promise<ReadonlyMap<number, OffsetRange>>;
   /** Deletes records below the offsets given. */
   deleteBelow(topic: string, offsets: ReadonlyMap<number, bigint>): Promise<void>;

@@ -14,9 +14,10 @@ export interface LoadOrder {
 
 export interface LoadResult {
   readonly eventsPerSecond: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  /** Answers other than 2xx, and lost connections. */
+  /** Of a request; a stream has none. */
+  readonly p50Ms?: number;
+  readonly p99Ms?: number;
+  /** Answers other than 2xx, lost connections, and lines of streams that were not taken. */
   readonly failures: number;
 }
 

@@ -65,16 +65,18 @@ export interface Load {
   readonly name?: string;
   /** Share of requests that are sent a second time although acknowledged. Default 0.05. */
   readonly resends?: number;
+  /** Share of requests that are sent as lines. Default 0.2. */
+  readonly streams?: number;
   /** Called by a producer after each acknowledged request; what it awaits, the producer waits for. */
   readonly afterEach?: (events: readonly NewEvent[], cursors: readonly string[]) => Promise<unknown>;
 }
 
 /**
  * Sends all of it, each request again with the same ids until it is acknowledged, also while everything dies around it.
- * A request holds events of one client, as an object or an array.
+ * A request holds events of one client, as an object, an array or lines.
  */
 export async function produce(producer: Producer, load: Load): Promise<void> {
-  const { nodes, clients, producers = 4, eventsMax = 4, resends = 0.05, name = "p" } = load;
+  const { nodes, clients, producers = 4, eventsMax = 4, resends = 0.05, streams = 0.2, name = "p" } = load;
   let left = load.requests;
   let goesOn = load.during !== undefined;
   const stop = (): void => {
@@ -93,7 +95,8 @@ export async function produce(producer: Producer, load: Load): Promise<void> {
     while (left-- > 0 || goesOn) {
       const clientId = pick(clients);
       const events = Array.from({ length: 1 + Math.floor(random() * eventsMax) }, () => maker.make(clientId));
-      const { cursors } = await producer.deliver(turn(), events);
+      const form = random() < streams ? "lines" : "json";
+      const { cursors } = await producer.deliver(turn(), events, undefined, form);
       if (random() < resends) await producer.deliver(turn(), events);
       await load.afterEach?.(events, cursors);
       if (load.pauseMs) await rest(load.pauseMs);

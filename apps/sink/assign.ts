@@ -93,7 +93,7 @@ async function readStarts(parts: AssignParts, partitions: readonly number[]): Pr
   const checkpoints = await checkpointsOf(parts, partitions);
   await prove({ ...parts, topic: parts.identity.topic }, checkpoints);
   // Whatever is saved again from here on is new again, and must not be trimmed as what was saved before: see retention.ts.
-  await markCheckpoints(parts.pool, parts.identity.epoch, partitions);
+  await markCheckpoints(parts.pool, parts.identity.epoch, partitions, parts.clock.now());
   return new Map([...checkpoints].map(([partition, { nextOffset }]) => [partition, nextOffset]));
 }
 

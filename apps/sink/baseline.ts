@@ -7,26 +7,28 @@ const HALF_LIFE_MS = 600_000;
 /** Of the way down, a sample: one cheap batch may be luck, several are the truth. */
 const DOWN = 0.3;
 
-/** What a unit costs at rest, in ms, and when that was last confirmed, by the monotonic clock. */
+/** What a unit costs at rest, in ms, and for how long nobody has been there to see it change. */
 export interface Learned {
   readonly cost: number;
-  readonly atMs: number;
+  readonly ageMs: number;
 }
 
 export class Baseline {
   #costs: readonly number[] = [];
   #base = Number.NaN;
+  /** When it was last confirmed; NaN: not since it was recalled, at this age. */
   #atMs = Number.NaN;
+  #ageMs = 0;
 
   /** null: nothing yet. */
   get learned(): Learned | null {
-    return Number.isNaN(this.#base) ? null : { cost: this.#base, atMs: this.#atMs };
+    return Number.isNaN(this.#base) ? null : { cost: this.#base, ageMs: Number.isNaN(this.#atMs) ? this.#ageMs : 0 };
   }
 
-  /** Goes on from what was learned before; its age counts like any other time without samples. */
-  recall({ cost, atMs }: Learned): void {
+  /** Goes on from what was learned before. Its age counts; time in which a sink runs and has next to nothing to save does not. */
+  recall({ cost, ageMs }: Learned): void {
     this.#base = cost;
-    this.#atMs = atMs;
+    this.#ageMs = ageMs;
   }
 
   /**
@@ -38,7 +40,7 @@ export class Baseline {
     this.#costs = [...this.#costs, cost].slice(-COSTS);
     const middle = [...this.#costs].sort((a, b) => a - b)[this.#costs.length >> 1] as number;
     if (this.#costs.length < COSTS) return { cost: middle, stretch: 1 };
-    const gapMs = atMs - this.#atMs;
+    const gapMs = Number.isNaN(this.#atMs) ? this.#ageMs : atMs - this.#atMs;
     this.#atMs = atMs;
     if (Number.isNaN(this.#base)) this.#base = middle;
     else if (middle < this.#base) this.#base += DOWN * (middle - this.#base);

@@ -2,6 +2,7 @@
 import { recordHash } from "#lib/continuity.ts";
 import type { Pool, Transaction } from "#lib/postgres/pool.ts";
 import type { Taken } from "./lane.ts";
+import { CLOCKS_APART_MS_MAX } from "./retention.ts";
 
 const QUERY_TIMEOUT_MS = 10_000;
 
@@ -56,17 +57,28 @@ export async function moveCheckpoints(
   return taken.map(({ lane }) => lane.partition).filter((partition) => !partitions.has(partition));
 }
 
-/** Marks where the checkpoints of these partitions stand now, and forgets their marks that are older than three days. */
-export async function markCheckpoints(pool: Pool, epoch: number, partitions: readonly number[]): Promise<void> {
+/**
+ * Marks where the checkpoints of these partitions stand now, by the database's clock, and forgets their marks that are older
+ * than three days. While the process' clock does not agree with it, none is kept: the marks of a clock that goes hours too
+ * late would, once it is set right, tell of what was saved just now that it was saved hours ago.
+ */
+export async function markCheckpoints(
+  pool: Pool,
+  epoch: number,
+  partitions: readonly number[],
+  nowMs: number,
+): Promise<void> {
   await pool.query(
-    `WITH old AS (
-       DELETE FROM spillway.checkpoint_mark
-        WHERE log_epoch = $1 AND partition = ANY ($2::int[]) AND marked_at < now() - interval '3 days'
+    `WITH clock AS (
+       SELECT abs(extract(epoch FROM now()) * 1000 - $3::float8) <= $4::float8 AS agrees
+     ), gone AS (
+       DELETE FROM spillway.checkpoint_mark USING clock
+        WHERE log_epoch = $1 AND partition = ANY ($2::int[]) AND (NOT agrees OR marked_at < now() - interval '3 days')
      )
      INSERT INTO spillway.checkpoint_mark (log_epoch, partition, next_offset)
-     SELECT log_epoch, partition, next_offset FROM spillway.checkpoint
-      WHERE log_epoch = $1 AND partition = ANY ($2::int[]) ON CONFLICT DO NOTHING`,
-    [epoch, partitions],
+     SELECT log_epoch, partition, next_offset FROM spillway.checkpoint, clock
+      WHERE log_epoch = $1 AND partition = ANY ($2::int[]) AND agrees ON CONFLICT DO NOTHING`,
+    [epoch, partitions, nowMs, CLOCKS_APART_MS_MAX],
     QUERY_TIMEOUT_MS,
   );
 }

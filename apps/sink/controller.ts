@@ -18,10 +18,11 @@ export interface Sample {
   readonly way: "copy" | "stage";
   /** Its size as units() counts it. */
   readonly units: number;
-  /** BEGIN alone: a round trip that does nothing. */
-  readonly beginMs: number;
-  /** Writing the rows. */
+  /** A round trip in which the database does next to nothing. */
+  readonly tripMs: number;
+  /** Writing the rows, in so many round trips. */
   readonly rowsMs: number;
+  readonly trips: number;
   readonly totalMs: number;
 }
 
@@ -67,14 +68,14 @@ const STRETCH_IDLE = 1.5;
 /** A lock or a stall costs one bounded rest. */
 export const REST_MS_MAX = 500;
 /** Round trips kept: the least of them waited for nothing. */
-const BEGINS = 10;
+const TRIPS = 10;
 
 export class AdaptiveController implements Controller {
   #unitsMax = UNITS_FIRST;
   #restMs = 0;
   #stretch = 1;
   readonly #baselines = { copy: new Baseline(), stage: new Baseline() };
-  #begins: readonly number[] = [];
+  #trips: readonly number[] = [];
 
   get memory(): Memory {
     const { copy, stage } = this.#baselines;
@@ -90,10 +91,10 @@ export class AdaptiveController implements Controller {
     return { unitsMax: this.#unitsMax, restMs: this.#restMs * (1 - urgency), stretch: this.#stretch };
   }
 
-  observe({ atMs, way, units: size, beginMs, rowsMs, totalMs }: Sample): void {
-    this.#begins = [...this.#begins, beginMs].slice(-BEGINS);
-    // COPY takes two round trips, which are the network's and not the database's.
-    const workMs = Math.max(0.2, rowsMs - 2 * Math.min(...this.#begins));
+  observe({ atMs, way, units: size, tripMs, rowsMs, trips, totalMs }: Sample): void {
+    this.#trips = [...this.#trips, tripMs].slice(-TRIPS);
+    // Round trips are the network's and not the database's.
+    const workMs = Math.max(0.2, rowsMs - trips * Math.min(...this.#trips));
     this.#restMs = 0;
     // A trickle is never congestion.
     if (size < UNITS_TELLING) return;

@@ -38,21 +38,23 @@ export class Keeper {
   }
 
   async #recall(): Promise<void> {
-    const { pool, controller, clock, log } = this.#parts;
+    const { pool, controller, log } = this.#parts;
     const rows = await pool.query<{ way: string; unitMs: number; ageMs: number }>(
-      `SELECT way, unit_ms AS "unitMs", extract(epoch FROM now() - learned_at)::float8 * 1000 AS "ageMs" FROM spillway.pace`,
+      // PostgreSQL takes NaN for larger than infinity. What nothing can cost would be rested for until it is forgotten.
+      `SELECT way, unit_ms AS "unitMs", extract(epoch FROM now() - learned_at)::float8 * 1000 AS "ageMs"
+         FROM spillway.pace WHERE unit_ms > 0 AND unit_ms < 'Infinity'`,
       [],
       TIMEOUT_MS,
     );
     const memory: Memory = Object.fromEntries(
-      rows.map(({ way, unitMs, ageMs }) => [way, { cost: unitMs, atMs: clock.elapsed() - Math.max(0, ageMs) }]),
+      rows.map(({ way, unitMs, ageMs }) => [way, { cost: unitMs, ageMs: Math.max(0, ageMs) }]),
     );
     controller.recall(memory);
     if (rows.length > 0) log.info("pace recalled", { copyUnitMs: memory.copy?.cost, stageUnitMs: memory.stage?.cost });
   }
 
   async #keep(): Promise<void> {
-    const { pool, controller, clock } = this.#parts;
+    const { pool, controller } = this.#parts;
     const learned = Object.entries(controller.memory);
     if (learned.length === 0) return;
     await pool.query(
@@ -60,11 +62,7 @@ export class Keeper {
        SELECT way, unit_ms, now() - age_ms * interval '1 millisecond'
          FROM unnest($1::text[], $2::float8[], $3::float8[]) AS l(way, unit_ms, age_ms)
        ON CONFLICT (way) DO UPDATE SET unit_ms = EXCLUDED.unit_ms, learned_at = EXCLUDED.learned_at`,
-      [
-        learned.map(([way]) => way),
-        learned.map(([, { cost }]) => cost),
-        learned.map(([, { atMs }]) => clock.elapsed() - atMs),
-      ],
+      [learned.map(([way]) => way), learned.map(([, { cost }]) => cost), learned.map(([, { ageMs }]) => ageMs)],
       TIMEOUT_MS,
     );
   }

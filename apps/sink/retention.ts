@@ -36,6 +36,9 @@ export function trimTo(
   return lowest > low ? lowest : null;
 }
 
+/** The database's clock decides. One that went astray would make marks old at once: then the process' does not agree with it. */
+export const CLOCKS_APART_MS_MAX = 5 * 60_000;
+
 /** Enough for a failover to a database that lags, and for a person to notice. The margin is never shorter. */
 export const MARGIN_MS_MIN = 10 * 60_000;
 /** Of the limit: where pressure begins, and where it is at its height. */

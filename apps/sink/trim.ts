@@ -16,7 +16,7 @@ import type { LogFill, LogGauge } from "#lib/retention.ts";
 import { Alarm, ageFault } from "#lib/retention-alarm.ts";
 import type { Task } from "#lib/run.ts";
 import type { Lanes } from "./lanes.ts";
-import { type Evidence, pressure, SHORTEST_FROM, shrunkMarginMs, trimTo } from "./retention.ts";
+import { CLOCKS_APART_MS_MAX, type Evidence, pressure, SHORTEST_FROM, shrunkMarginMs, trimTo } from "./retention.ts";
 import { readEvidence } from "./trim-evidence.ts";
 
 export interface TrimmerParts {
@@ -42,8 +42,6 @@ export interface TrimmerParts {
 const LOOK_EVERY_MS = 10_000;
 /** As often as the checkpoints are marked; under pressure at each look. */
 const TRIM_EVERY_MS = 60_000;
-/** The database's clock decides. One that went astray would make marks old at once: then the process' does not agree with it. */
-const CLOCKS_APART_MS_MAX = 5 * 60_000;
 
 export class Trimmer implements Task {
   readonly name = "log trimming";

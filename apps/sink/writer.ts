@@ -152,9 +152,9 @@ export class Writer {
     this.#store.succeeded("store took a batch again");
     const records = slices.reduce((sum, { taken }) => sum + taken.records.length, 0);
     const units = slices.reduce((sum, { taken }) => sum + taken.units, 0);
-    const { beginMs, rowsMs } = written;
+    const { tripMs, rowsMs, trips } = written;
     // The search for refused rows says nothing about what the database can bear.
-    if (way !== "bisect") pace.observe({ atMs: clock.elapsed(), way, units, beginMs, rowsMs, totalMs });
+    if (way !== "bisect") pace.observe({ atMs: clock.elapsed(), way, units, tripMs, rowsMs, trips, totalMs });
     metrics.sinkSavedRows.inc(written.rows);
     metrics.sinkCopies.inc(written.copies);
     metrics.sinkBatchRows.observe(records);
@@ -190,7 +190,7 @@ export class Writer {
       const checkpoints = await readCheckpoints(pool, epoch, lanes.partitions);
       if (circuit.outage) {
         // By a write: a store that takes none may answer all the same.
-        await markCheckpoints(pool, epoch, lanes.partitions);
+        await markCheckpoints(pool, epoch, lanes.partitions, clock.now());
         this.#store.succeeded("store answers again");
       }
       this.#store.answered();

@@ -121,7 +121,7 @@ function* run(
     now = yield { workMs: COMMIT_MS };
     taken += size;
     batches.push({ sink, beganAtMs, endedAtMs: now, units: size, unitsMax, restMs, stretch });
-    const times = { beginMs: begun - beganAtMs, rowsMs: rows - moved, totalMs: now - beganAtMs };
+    const times = { tripMs: begun - beganAtMs, rowsMs: rows - moved, trips: 2, totalMs: now - beganAtMs };
     controller.observe({ atMs: now, way: "copy", units: size, ...times });
   }
   return undefined;

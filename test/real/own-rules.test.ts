@@ -2,6 +2,7 @@
  * Promise: an event that a rule of the user's own refuses is set aside, and everybody else's events go on. Attack: a unique
  * index, a foreign key and a check on our table, and a crowd of refused events with good ones only behind it.
  */
+import { randomBytes } from "node:crypto";
 import { expect, onTestFinished, test } from "vitest";
 import type { Event } from "#lib/event.ts";
 import { freshLog } from "../support/log.ts";
@@ -22,6 +23,21 @@ test.each([
      ALTER TABLE spillway.event ADD FOREIGN KEY (client_id) REFERENCES public.customer (id)`,
     { clientId: bad },
     "refused-23503",
+  ],
+  [
+    "an index that a value is too large for",
+    "CREATE INDEX mine ON spillway.event ((data->>'text'))",
+    { data: JSON.stringify({ text: randomBytes(6_000).toString("base64") }) },
+    "refused-54000",
+  ],
+  [
+    "a trigger that looks for what is not there",
+    `CREATE TABLE public.customer (id text PRIMARY KEY); INSERT INTO public.customer VALUES ('${good}');
+     CREATE FUNCTION public.known() RETURNS trigger LANGUAGE plpgsql AS
+       $$ DECLARE found text; BEGIN SELECT id INTO STRICT found FROM public.customer WHERE id = NEW.client_id; RETURN NEW; END $$;
+     CREATE TRIGGER known BEFORE INSERT ON spillway.event FOR EACH ROW EXECUTE FUNCTION public.known()`,
+    { clientId: bad },
+    "refused-P0002",
   ],
   [
     "a check, and a crowd of ten",

@@ -70,7 +70,15 @@ describe("a free database", () => {
   test("is found to be free after its table was locked for the very first batch, whatever the size of a record", () => {
     for (const record of [1, 1.3, 2.7, 14, 40]) {
       const controller = new AdaptiveController();
-      controller.observe({ atMs: 8_000, way: "copy", units: 200, beginMs: 0.2, rowsMs: 8_000, totalMs: 8_010 });
+      controller.observe({
+        atMs: 8_000,
+        way: "copy",
+        units: 200,
+        tripMs: 0.2,
+        rowsMs: 8_000,
+        trips: 2,
+        totalMs: 8_010,
+      });
       for (let n = 0; n < 20; n++) {
         const size = Math.max(1, Math.floor(controller.decide(0).unitsMax / record)) * record;
         const rowsMs = COPY_MS + size * UNIT_MS;
@@ -78,7 +86,8 @@ describe("a free database", () => {
           atMs: 8_100 + n * 100,
           way: "copy",
           units: size,
-          beginMs: 0.2,
+          tripMs: 0.2,
+          trips: 2,
           rowsMs,
           totalMs: rowsMs + 3,
         });
@@ -128,6 +137,20 @@ describe("a free database", () => {
       expect(ours / theirs).toBeGreaterThan(0.8);
     }, 100);
   });
+});
+
+test("a distant database that is sent an event twice in each batch gets batches as large as a near one", () => {
+  const STAGED_MS = 0.028;
+  for (const tripMs of [0.2, 30, 50, 200]) {
+    const controller = new AdaptiveController();
+    for (let n = 0; n < 100; n++) {
+      const { unitsMax: units } = controller.decide(0);
+      const rowsMs = 4 * tripMs + 1 + units * STAGED_MS;
+      const atMs = n * (rowsMs + 4 * tripMs);
+      controller.observe({ atMs, way: "stage", units, tripMs, rowsMs, trips: 4, totalMs: rowsMs + 3 * tripMs });
+    }
+    expect(controller.decide(0).unitsMax, `${tripMs} ms away`).toBeGreaterThan(0.9 * (150 / STAGED_MS));
+  }
 });
 
 describe("a busy database", () => {
@@ -264,11 +287,28 @@ describe("several sinks", () => {
 test("a night without batches does not make a busy morning normal", () => {
   const controller = new AdaptiveController();
   const observe = (atMs: number, rowsMs: number): void =>
-    controller.observe({ atMs, way: "copy", units: 5_000, beginMs: 0.2, rowsMs, totalMs: rowsMs + 5 });
+    controller.observe({ atMs, way: "copy", units: 5_000, tripMs: 0.2, rowsMs, trips: 2, totalMs: rowsMs + 5 });
   for (let n = 0; n < 20; n++) observe(n * 100, 70);
   for (let n = 0; n < 20; n++) observe(8 * 3_600_000 + n * 500, 420);
   // A minute of a half-life of ten: the baseline rose by 7 % of the way from 1 to 6.
   expect(controller.decide(0).stretch).toBeGreaterThan(4);
+});
+
+test("nor does one that begins with a restart: what was recalled is as old as the pause was, whatever trickled since", () => {
+  for (const ageMs of [60_000, 3 * 3_600_000]) {
+    const controller = new AdaptiveController();
+    controller.recall({ copy: { cost: 0.014, ageMs } });
+    const observe = (atMs: number, units: number, rowsMs: number): void =>
+      controller.observe({ atMs, way: "copy", units, tripMs: 0.2, rowsMs, trips: 2, totalMs: rowsMs + 5 });
+    for (let minute = 0; minute < 8 * 60; minute++) observe(minute * 60_000, 10, 2);
+    expect(controller.memory).toEqual({ copy: { cost: 0.014, ageMs } });
+    for (let n = 0; n < 6; n++) observe(8 * 3_600_000 + n * 500, 5_000, 420);
+    // From 1 towards the 6 that it costs now, by a half-life of ten minutes.
+    const risen = 1 + 5 * (1 - 2 ** (-ageMs / 600_000));
+    expect(controller.decide(0).stretch / (6 / risen)).toBeGreaterThan(0.97);
+    expect(controller.decide(0).stretch / (6 / risen)).toBeLessThan(1.03);
+    expect(controller.memory.copy?.ageMs).toBe(0);
+  }
 });
 
 test("urgency takes the rest away, and nothing else", () => {
@@ -278,7 +318,8 @@ test("urgency takes the rest away, and nothing else", () => {
       atMs: n * 150,
       way: "copy",
       units: 5_000,
-      beginMs: 0.2,
+      tripMs: 0.2,
+      trips: 2,
       rowsMs: n < 10 ? 70 : 420,
       totalMs: n < 10 ? 75 : 430,
     });

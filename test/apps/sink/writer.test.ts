@@ -25,7 +25,7 @@ function scene() {
       if (store.error) throw store.error;
       if (store.silent) await store.silent.promise;
       if (store.locked) throw Object.assign(new Error("canceling statement due to lock timeout"), { code: "55P03" });
-      return { kind: "written", rows: 1, copies: 0, dead: [], beginMs: 0.1, rowsMs: 1 };
+      return { kind: "written", rows: 1, copies: 0, dead: [], tripMs: 0.1, rowsMs: 1, trips: 2 };
     },
     query: async (text: string) => {
       if (store.error) throw store.error;

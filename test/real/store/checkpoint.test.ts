@@ -115,7 +115,7 @@ test("marks tell where checkpoints stood; old ones are forgotten", async () => {
   await store.database.query(
     "INSERT INTO spillway.checkpoint_mark VALUES (1, 0, 5, now() - interval '4 days'), (1, 0, 6, now() - interval '1 day')",
   );
-  await markCheckpoints(store.pool, EPOCH, [0, 2]);
+  await markCheckpoints(store.pool, EPOCH, [0, 2], Date.now());
   const marks = await store.database.query(
     "SELECT partition, next_offset::int AS next FROM spillway.checkpoint_mark ORDER BY partition, marked_at",
   );
@@ -124,6 +124,19 @@ test("marks tell where checkpoints stood; old ones are forgotten", async () => {
     { partition: 0, next: 0 },
     { partition: 2, next: 0 },
   ]);
+});
+
+test("while the database's clock is astray no mark is kept: what it says then would be believed once it is set right", async () => {
+  const marked = (): Promise<{ partition: number }[]> =>
+    store.database.query("SELECT partition FROM spillway.checkpoint_mark ORDER BY partition");
+  await markCheckpoints(store.pool, EPOCH, [0, 1, 2], Date.now());
+  expect(await marked()).toHaveLength(3);
+  for (const apartMs of [3_600_000, -3_600_000]) {
+    await markCheckpoints(store.pool, EPOCH, [0, 2], Date.now() + apartMs);
+    expect(await marked()).toEqual([{ partition: 1 }]);
+  }
+  await markCheckpoints(store.pool, EPOCH, [0, 2], Date.now() - 60_000);
+  expect(await marked()).toHaveLength(3);
 });
 
 test("a gap without records moves the checkpoint and keeps the last record's hash", async () => {

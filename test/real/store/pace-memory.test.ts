@@ -12,7 +12,7 @@ const MINUTE_MS = 60_000;
 /** Five batches, each of a thousand units, that took so many ms. */
 function feed(controller: AdaptiveController, way: Sample["way"], atMs: number, rowsMs: number): void {
   for (let n = 0; n < 5; n++)
-    controller.observe({ atMs, way, units: 1_000, beginMs: 0.1, rowsMs, totalMs: rowsMs + 5 });
+    controller.observe({ atMs, way, units: 1_000, tripMs: 0.1, rowsMs, trips: 2, totalMs: rowsMs + 5 });
 }
 
 async function given() {
@@ -47,16 +47,34 @@ test("a restarted sink rests for the load that is there already, by what each wa
     return (await kept()).length === 2;
   });
   const after = await restarted(2);
-  // Since it was fed, the baseline has risen by its half-life of ten minutes towards what batches take now.
-  const risen = 1 - 2 ** (-(clock.elapsed() - fedMs) / (10 * MINUTE_MS));
   feed(after, "copy", clock.elapsed(), 80);
-  expect(after.decide(0).stretch).toBeCloseTo(80 / (20 + 60 * risen), 1);
+  expect(after.decide(0).stretch).toBeCloseTo(80 / 20, 1);
   expect(after.decide(0).restMs).toBeGreaterThan(0);
   feed(after, "stage", clock.elapsed(), 80);
-  expect(after.decide(0).stretch).toBeCloseTo(80 / (40 + 40 * risen), 1);
+  expect(after.decide(0).stretch).toBeCloseTo(80 / 40, 1);
   const ignorant = new AdaptiveController();
   feed(ignorant, "copy", clock.elapsed(), 80);
   expect(ignorant.decide(0).restMs).toBe(0);
+});
+
+test("a sink that had only a trickle all night and restarts in the morning knows it too", async () => {
+  const { store, clock, keep, kept, restarted } = await given();
+  const before = new AdaptiveController();
+  void keep(before);
+  feed(before, "copy", clock.elapsed(), 20);
+  await until("it is kept", async () => {
+    await clock.advance(MINUTE_MS);
+    return (await kept()).length === 1;
+  });
+  await store.database.query("UPDATE spillway.pace SET learned_at = now() - interval '8 hours'");
+  await until("it is kept again", async () => {
+    await clock.advance(MINUTE_MS);
+    return (await store.database.query("SELECT FROM spillway.pace WHERE learned_at > now() - interval '1 hour'"))
+      .length;
+  });
+  const after = await restarted(1);
+  feed(after, "copy", clock.elapsed(), 80);
+  expect(after.decide(0).stretch).toBeCloseTo(80 / 20, 1);
 });
 
 test("what was learned long ago counts for little: the machine may be another", async () => {
@@ -66,6 +84,15 @@ test("what was learned long ago counts for little: the machine may be another", 
   feed(after, "copy", clock.elapsed(), 80);
   expect(after.decide(0).stretch).toBeLessThan(1.01);
   expect(after.decide(0).restMs).toBe(0);
+});
+
+test.each(["0", "-5", "'NaN'", "'Infinity'", "'-Infinity'"])("a cost of %s is none", async (cost) => {
+  const { store, clock, restarted } = await given();
+  await store.database.query(`INSERT INTO spillway.pace VALUES ('copy', ${cost}, now()), ('stage', 0.02, now())`);
+  const after = await restarted(1);
+  expect(Object.keys(after.memory)).toEqual(["stage"]);
+  feed(after, "copy", clock.elapsed(), 80);
+  expect(after.decide(0)).toMatchObject({ stretch: 1, restMs: 0 });
 });
 
 test("while the database is away nothing is kept, and nothing fails when it has no such table", async () => {

@@ -1,14 +1,16 @@
 /** One transaction against a real PostgreSQL: what it did not do entirely, it did not do at all. */
 import fc from "fast-check";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { systemClock } from "#lib/clock.ts";
 import { recordHash } from "#lib/continuity.ts";
 import type { Event } from "#lib/event.ts";
 import { timeText } from "#lib/event.ts";
 import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import { StoreRefusesAll } from "../../../apps/sink/bisect.ts";
+import { write } from "../../../apps/sink/write.ts";
 import { anyEvent, clientOf, rawRecord, recordOf, someEvent } from "../../support/records.ts";
-import { batchOf, EPOCH, freshStore, type Store } from "../../support/store.ts";
+import { batchOf, EPOCH, freshStore, openPool, type Store } from "../../support/store.ts";
 
 const PARTITIONS = 2;
 const clients = [clientOf(0, PARTITIONS), clientOf(1, PARTITIONS)] as const;
@@ -50,6 +52,13 @@ test("a detail that quotes what PostgreSQL cannot keep does not stop the partiti
   expect(await store.dead()).toEqual(["0 unstorable-text", "1 undecodable"]);
 });
 
+test("a record of a time that PostgreSQL does not know does not stop the partition", async () => {
+  const nanoseconds = { ...rawRecord(0n, "k", "no event"), timestampMs: 1_700_000_000_000_000_000 };
+  const batch = await batchOf(PARTITIONS, { 0: [nanoseconds, { ...rawRecord(1n, "k", "no event"), timestampMs: -1 }] });
+  expect(await store.write(batch)).toMatchObject({ kind: "written", rows: 0 });
+  expect(await store.dead()).toEqual(["0 undecodable", "1 undecodable"]);
+});
+
 test("a checkpoint that stands elsewhere fences the whole batch, and nothing is written", async () => {
   await store.write(await batchOf(PARTITIONS, { 1: records(1, ["x"]) }));
   const late = await batchOf(PARTITIONS, { 0: records(0, ["a"]), 1: records(1, ["y"]) }, 0n);
@@ -88,6 +97,30 @@ describe("copies", () => {
     expect(await store.write(batch, "stage")).toMatchObject({ rows: 0, copies: 2 });
     expect(await store.database.query("SELECT *, xmin::text FROM spillway.event ORDER BY id")).toEqual(before);
     expect(await store.checkpoints()).toEqual(["0:2", "1:0"]);
+  });
+
+  test("are left out though the table has columns of the user's own that must not be null", async () => {
+    await store.write(await batchOf(PARTITIONS, { 0: records(0, ["a"]) }));
+    await store.database.query(
+      `ALTER TABLE spillway.event ADD COLUMN seen boolean NOT NULL DEFAULT false,
+         ADD COLUMN nth bigint GENERATED ALWAYS AS IDENTITY,
+         ADD COLUMN size int NOT NULL GENERATED ALWAYS AS (octet_length(id)) STORED`,
+    );
+    const batch = await batchOf(PARTITIONS, { 0: [recordOf(event(0, "a"), 1n), recordOf(event(0, "b"), 2n)] });
+    expect(await store.write(batch, "stage")).toMatchObject({ rows: 1, copies: 1, dead: [] });
+    expect(await store.rows()).toEqual(["0 a", "2 b"]);
+  });
+
+  test("are left out without a look at a table of the user's own that has the same name", async () => {
+    await store.database.query("CREATE TABLE public.staged AS TABLE spillway.event WITH NO DATA");
+    await store.database.query(`INSERT INTO public.staged (id) VALUES ('mine')`);
+    const [{ name } = { name: "" }] = await store.database.query<{ name: string }>("SELECT current_database() AS name");
+    await store.database.query(`ALTER DATABASE ${name} SET search_path = public, pg_temp`);
+    const pool = openPool(store.database.url);
+    onTestFinished(() => pool.close());
+    const batch = await batchOf(PARTITIONS, { 0: [...records(0, ["a"]), recordOf(event(0, "a"), 1n)] });
+    expect(await write(pool, EPOCH, batch, "stage", systemClock)).toMatchObject({ rows: 1, copies: 1 });
+    expect(await store.database.query("SELECT id FROM public.staged")).toEqual([{ id: "mine" }]);
   });
 
   test("another event at the same position is none: it is refused, never swallowed", async () => {
@@ -135,6 +168,18 @@ describe("rows that the table refuses", () => {
       dead: [{ reason: "refused-22023", detail: "not this one" }],
     });
     expect(await store.dead()).toEqual(["7 refused-22023"]);
+  });
+
+  test("when the transaction commits, by a rule that is deferred, are found too", async () => {
+    await store.database.query("CREATE TABLE public.customer (id text PRIMARY KEY)");
+    await store.database.query("INSERT INTO public.customer VALUES ($1)", [clients[0]]);
+    await store.database.query(
+      "ALTER TABLE spillway.event ADD FOREIGN KEY (client_id) REFERENCES public.customer (id) DEFERRABLE INITIALLY DEFERRED",
+    );
+    const batch = await batchOf(PARTITIONS, { 0: records(0, ids), 1: records(1, ["nobody's"]) });
+    expect(classify(await store.write(batch).catch((error: unknown) => error))).toBe("data");
+    expect(await store.write(batch, "bisect")).toMatchObject({ rows: 40, dead: [{ reason: "refused-23503" }] });
+    expect(await store.checkpoints()).toEqual(["0:40", "1:1"]);
   });
 
   test("when they are all, and many, are the table's fault: nothing is set aside", async () => {

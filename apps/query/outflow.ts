@@ -1,18 +1,15 @@
 /**
- * Bytes that live readers have not taken yet, with a bound for each connection and one over all of the node's. Nobody is
- * dropped and nothing is queued beyond them: who has no room is not asked for more, keeps its place, and catches up later.
+ * Bytes that live readers have not taken yet, within one bound for all connections of the node. Nobody is dropped and nothing
+ * is queued beyond it: who has no room is not asked for more, keeps its place, and catches up later.
  *
- * A connection may have a 32nd of what is free: 96 that stand still get 512 KiB each; of the 16 MiB that are left then, a
- * thousand more leave half a MiB, and each of those gets 16 KiB. So whoever does read always finds room.
+ * A connection may have a 256th of what is free: 256 KiB at first, which is a frame; when 500 stand still 9 MiB are free and
+ * 36 KiB are left for each that comes; after a thousand 5 KiB. So whoever does read finds room.
  */
 import type { Metrics } from "#lib/metrics.ts";
 import type { Runner, Turns } from "./turns.ts";
 
-/** With one more frame of 256 KiB, or one event, a connection stays below 1 MiB. */
-const CONNECTION_BYTES_MAX = 512 * 1024;
 const NODE_BYTES_MAX = 64 * 1024 * 1024;
-/** Of what is free, one connection may have this part. */
-const SHARE = 1 / 32;
+const SHARE = 1 / 256;
 
 export class Outflow {
   readonly #turns: Pick<Turns, "add">;
@@ -35,7 +32,7 @@ export class Outflow {
   /** What a connection may be sent now, in bytes. @param waitingBytes that it has not taken yet */
   room(waitingBytes: number): number {
     const share = Math.floor((this.#bytesMax - this.#bytes) * SHARE);
-    return Math.max(0, Math.min(CONNECTION_BYTES_MAX, share) - waitingBytes);
+    return Math.max(0, share - waitingBytes);
   }
 
   /** So many bytes more wait for their reader. */

@@ -25,7 +25,9 @@ export class Subscription {
   readonly #live: Live;
   readonly #line: Line;
   readonly #wish: Wish;
-  readonly #stopped = new AbortController();
+  #stopped = false;
+  /** While it waits before it tries again. */
+  #pause: AbortController | null = null;
   #follower: Follower | null = null;
   #reading = false;
   #catching: Catching | null = null;
@@ -111,14 +113,15 @@ export class Subscription {
 
   /** @returns up to where it was sent everything; null: nowhere yet */
   stop(): Place | null {
-    this.#stopped.abort();
+    this.#stopped = true;
+    this.#pause?.abort();
     this.#follower?.stop();
     this.#caught();
     return this.#follower?.place ?? this.#wish.from;
   }
 
   #isStopped(): boolean {
-    return this.#stopped.signal.aborted;
+    return this.#stopped;
   }
 
   /** Sends the cursor that is due, if it is. */
@@ -208,9 +211,12 @@ export class Subscription {
     } catch (error) {
       paused();
       if (!(error instanceof ProblemError && error.problem.status === 503)) throw error;
-      if (this.#retryMs === RETRY_MS_MIN && !this.#isStopped()) this.#line.problem(error.problem, this.clientId);
+      if (this.#isStopped()) return null;
+      if (this.#retryMs === RETRY_MS_MIN) this.#line.problem(error.problem, this.clientId);
       log.debug("follower waits", { code: error.problem.code });
-      await clock.sleep(this.#retryMs * (0.5 + clock.random() / 2), this.#stopped.signal);
+      this.#pause = new AbortController();
+      await clock.sleep(this.#retryMs * (0.5 + clock.random() / 2), this.#pause.signal);
+      this.#pause = null;
       this.#retryMs = Math.min(RETRY_MS_MAX, this.#retryMs * 2);
       return null;
     }

@@ -35,13 +35,18 @@ async function shown(spillway: Spillway, node: Node, wanted: { order?: "asc" | "
 /** The same from live frames that begin at the beginning. */
 async function followed(node: Node): Promise<Map<string, string>> {
   const texts = new Map<string, string>();
-  for (const clientId of CLIENTS) {
-    const follower = new Follower({ clientId, after: "0" });
-    await follower.connect(node);
-    await follower.caughtUp();
-    for (const text of follower.texts) texts.set((JSON.parse(text) as { id: string }).id, text);
-    follower.cut();
-  }
+  for (const by of ["socket", "stream"] as const)
+    for (const clientId of CLIENTS) {
+      const follower = new Follower({ clientId, after: "0", by });
+      await follower.connect(node);
+      await follower.caughtUp();
+      for (const text of follower.texts) {
+        const { id } = JSON.parse(text) as { id: string };
+        expect(texts.get(id) ?? text).toBe(text);
+        texts.set(id, text);
+      }
+      follower.cut();
+    }
   return texts;
 }
 

@@ -1,13 +1,15 @@
 /**
  * A tail is exactly that slice of the client's order, over any reconnects and nodes; slow readers are told, and kept.
  * Attack: sockets cut anywhere, also in the middle of a frame and right after the last append; a query node killed; a
- * reader that stops reading; the sink saving, dead and back while frames are on their way; ids sent again over the seam.
+ * reader that stops reading; the sink saving, dead and back while frames are on their way; ids sent again over the seam;
+ * WebSockets, sockets that many followers share, and server-sent events, each resumed on the other node.
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import { createProxy, type TcpProxy } from "../../infra/proxy.ts";
 import { clientOf } from "../support/records.ts";
 import { until } from "../support/until.ts";
 import type { NewEvent } from "./support/content.ts";
+import { Crowd } from "./support/crowd.ts";
 import { Follower } from "./support/follower.ts";
 import type { Node } from "./support/producer.ts";
 import { type Spillway, startSpillway } from "./support/spillway.ts";
@@ -38,14 +40,19 @@ async function proxied(node: Node): Promise<ProxiedNode> {
   return { name: `${node.name} behind a proxy`, url: `http://127.0.0.1:${proxy.port}`, proxy };
 }
 
+/** A follower, or several on one socket. */
+type Cuttable = Pick<Follower, "open" | "connections" | "cursor" | "shown" | "cut"> & {
+  reconnect(nodes: readonly Node[]): Promise<void>;
+};
+
 /** Cuts the follower's connections at random moments and resumes on the next node, until `done` aborts. */
-async function harass(follower: Follower, nodes: readonly ProxiedNode[], random: () => number, done: AbortSignal) {
+async function harass(follower: Cuttable, nodes: readonly ProxiedNode[], random: () => number, done: AbortSignal) {
   await follower.reconnect(nodes);
   // A follower from now on has nothing to resume from before.
   await until("a first cursor", () => follower.cursor);
   for (;;) {
-    const target = follower.events.length + 1 + Math.floor(random() * 40);
-    await until("more events, or an end", () => done.aborted || !follower.open || follower.events.length >= target, {
+    const target = follower.shown + 1 + Math.floor(random() * 40);
+    await until("more events, or an end", () => done.aborted || !follower.open || follower.shown >= target, {
       limitMs: 60_000,
     });
     if (done.aborted) return;
@@ -73,18 +80,34 @@ describe("cut anywhere", () => {
     const done = new AbortController();
     const followers: { follower: Follower; clientId: string; after: string | undefined }[] = [];
     const harassed: Promise<void>[] = [];
-    const follow = (clientId: string, after?: string): void => {
-      const name = `${clientId} from ${after ?? "now"}`;
-      const follower = new Follower({ clientId, name, ...(after !== undefined && { after }) });
-      followers.push({ follower, clientId, after });
-      const running = harass(follower, nodes, seeded(seed + followers.length), done.signal);
+    const attack = (one: Cuttable): void => {
+      const running = harass(one, nodes, seeded(seed + followers.length), done.signal);
       running.catch(() => undefined);
       harassed.push(running);
     };
+    const made = (clientId: string, after: string | undefined, by: "socket" | "stream" | "crowd"): Follower => {
+      const name = `${clientId} from ${after ?? "now"} by ${by}`;
+      const follower = new Follower({
+        clientId,
+        name,
+        ...(after !== undefined && { after }),
+        ...(by === "stream" && { by }),
+      });
+      followers.push({ follower, clientId, after });
+      return follower;
+    };
+    const follow = (clientId: string, after?: string): void => {
+      attack(made(clientId, after, "socket"));
+      attack(made(clientId, after, "stream"));
+    };
+    const followTogether = (after?: string): void =>
+      attack(new Crowd(clients.map((clientId) => made(clientId, after, "crowd"))));
 
     for (const clientId of clients) follow(clientId, "0");
+    followTogether("0");
     await load(150, "unsaved");
     for (const clientId of clients) follow(clientId);
+    followTogether();
     const old = followers[0]?.follower.cursor ?? "0";
     const sink = await spillway.add("sink");
     await Promise.all([load(150, "saving"), sink.launch()]);
@@ -94,11 +117,13 @@ describe("cut anywhere", () => {
     await Promise.all([load(150, "node back"), first.launch()]);
     await first.app.ready();
     for (const clientId of clients) follow(clientId, "0");
+    followTogether("0");
     await load(50, "last");
 
     done.abort();
     await Promise.all(harassed);
     for (const { follower } of followers) {
+      // Those that shared a socket go on alone.
       await follower.reconnect(spillway.queries);
       await follower.caughtUp();
       follower.finish(spillway.history);

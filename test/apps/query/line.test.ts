@@ -143,8 +143,8 @@ describe("readers that do not read", () => {
     await settled(scene);
     const first = slow[0] as Reader;
     const bytes = await first.waitingBytes();
-    expect(bytes).toBeGreaterThan(48 * 1024 * 1024);
-    expect(bytes).toBeLessThan(65 * 1024 * 1024);
+    expect(bytes).toBeGreaterThan(24 * 1024 * 1024);
+    expect(bytes).toBeLessThan(64 * 1024 * 1024);
     expect(first.events("slow-0").length).toBeLessThan(12);
     const quick = new Reader(scene).follow("quick");
     await quick.caughtUp("quick");

@@ -1,7 +1,10 @@
-/** A follower over WebSocket that can be cut anywhere, resumes with its last cursor, and writes down what it was shown. */
-import { WebSocket } from "ws";
+/**
+ * A follower over a WebSocket, a stream of server-sent events, or a socket that it shares with others. It can be cut anywhere,
+ * resumes with its last cursor, and writes down what it was shown.
+ */
 import { until } from "../../support/until.ts";
 import { eventTexts, type Seen, seen } from "./content.ts";
+import { type Connection, openSocket, openStream } from "./follower-connection.ts";
 import { type History, now } from "./history.ts";
 import type { Node } from "./producer.ts";
 import { offsetOf } from "./reader.ts";
@@ -12,6 +15,8 @@ export interface FollowerOptions {
   readonly after?: string;
   readonly token?: string;
   readonly name?: string;
+  /** Default: socket. */
+  readonly by?: "socket" | "stream";
 }
 
 interface AnyFrame {
@@ -34,7 +39,7 @@ export class Follower {
   /** How the last connection ended; null while it is open. */
   closeCode: number | null = null;
   readonly #options: FollowerOptions;
-  #socket: WebSocket | null = null;
+  #connection: Connection | null = null;
   /** Where a follower from now on turned out to begin. */
   #began: string | undefined;
   /** The last frame of this connection was a caughtUp. */
@@ -47,62 +52,64 @@ export class Follower {
     this.#began = options.after;
   }
 
-  /** Connects, or connects again with the last cursor, perhaps to another node. Resolves when the socket is open. */
+  /** Connects, or connects again with the last cursor, perhaps to another node. Resolves when frames may come. */
   async connect(node: Node): Promise<void> {
-    const { clientId, token } = this.#options;
-    const url = new URL("/api/v1/events/live", node.url.replace("http", "ws"));
-    url.searchParams.set("clientId", clientId);
-    if (this.cursor !== undefined) url.searchParams.set("after", this.cursor);
-    const socket = new WebSocket(url, { ...(token && { headers: { authorization: `Bearer ${token}` } }) });
-    this.#socket = socket;
+    const { token, by } = this.#options;
+    const headers = { ...(token && { authorization: `Bearer ${token}` }) };
+    this.begin();
+    let mine: Connection | null = null;
+    const parts = {
+      headers,
+      // What still arrives on a connection that was left is not taken: its cursor would no longer be the last one.
+      frame: (text: string, id?: string) => (mine === null || this.#connection === mine) && this.take(text, id),
+      closed: (code: number) => {
+        if (this.#connection === mine) this.closeCode = code;
+      },
+    };
+    const open = by === "stream" ? openStream : openSocket;
+    mine = open(node, { clientId: this.clientId, after: this.cursor }, parts);
+    this.#connection = mine;
+    await mine.opened;
+  }
+
+  /** Another connection takes it up, with its last cursor. */
+  begin(): void {
     this.#caughtUp = false;
     this.closeCode = null;
     this.connections++;
-    // What still arrives on a socket that was left is not taken: its cursor would no longer be the last one.
-    socket.on("message", (data: Buffer) => this.#socket === socket && this.#take(data.toString("utf8")));
-    socket.on("close", (code) => {
-      if (this.#socket === socket) this.closeCode = code;
-    });
-    await new Promise<void>((resolve, reject) => {
-      socket.on("open", resolve);
-      // Also of a socket that was open; the close code tells the rest then.
-      socket.on("error", reject);
-    });
+  }
+
+  get isCaughtUp(): boolean {
+    return this.#caughtUp;
+  }
+
+  get shown(): number {
+    return this.events.length;
   }
 
   /** Connects to the nodes in turn until one takes it. */
-  async reconnect(nodes: readonly Node[], limitMs = 30_000): Promise<void> {
-    let attempt = this.connections;
-    await until(
-      `a connection for the follower of ${this.#options.clientId}`,
-      async () => {
-        const node = nodes[attempt++ % nodes.length];
-        if (node === undefined) throw new Error("no node to follow at");
-        await this.connect(node);
-        return true;
-      },
-      { limitMs },
-    );
+  reconnect(nodes: readonly Node[], limitMs?: number): Promise<void> {
+    return connectInTurn(this, nodes, `the follower of ${this.clientId}`, limitMs);
   }
 
   /** Leaves without a word, as a crashed reader does. Nothing that arrives later is taken. */
   cut(): void {
-    const socket = this.#socket;
-    this.#socket = null;
-    socket?.terminate();
+    const connection = this.#connection;
+    this.#connection = null;
+    connection?.terminate();
   }
 
   get open(): boolean {
-    return this.#socket?.readyState === WebSocket.OPEN;
+    return this.#connection?.open === true;
   }
 
   /** Stops reading from the socket, so that frames pile up on the way; `resume` goes on. */
   pause(): void {
-    this.#socket?.pause();
+    this.#connection?.pause();
   }
 
   resume(): void {
-    this.#socket?.resume();
+    this.#connection?.resume();
   }
 
   /** Resolves once a caughtUp of this connection is the last frame. */
@@ -138,7 +145,8 @@ export class Follower {
     });
   }
 
-  #take(text: string): void {
+  /** A frame came. @param id of a server-sent event: must be the cursor to resume from */
+  take(text: string, id?: string): void {
     const frame = JSON.parse(text) as AnyFrame;
     this.frames.push(frame.type === "problem" ? `problem:${frame.problem?.code}` : frame.type);
     this.#caughtUp = frame.type === "caughtUp";
@@ -154,5 +162,27 @@ export class Follower {
       this.#began ??= frame.cursor;
       this.cursor = frame.cursor;
     }
+    if (id !== undefined && id !== this.cursor)
+      throw new Error(`the id ${id} is not the cursor: ${text.slice(0, 300)}`);
   }
+}
+
+/** Connects to the nodes in turn until one takes it. */
+export async function connectInTurn(
+  one: { readonly connections: number; connect(node: Node): Promise<void> },
+  nodes: readonly Node[],
+  whom: string,
+  limitMs = 30_000,
+): Promise<void> {
+  let attempt = one.connections;
+  await until(
+    `a connection for ${whom}`,
+    async () => {
+      const node = nodes[attempt++ % nodes.length];
+      if (node === undefined) throw new Error("no node to follow at");
+      await one.connect(node);
+      return true;
+    },
+    { limitMs },
+  );
 }

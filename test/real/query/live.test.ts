@@ -4,6 +4,7 @@ import { WebSocket } from "ws";
 import { tokenHash } from "#lib/access.ts";
 import { BEGINNING, encodeCursor } from "#lib/cursor.ts";
 import { createProxy } from "../../../infra/proxy.ts";
+import { holdTransaction } from "../../promises/support/faults.ts";
 import type { App } from "../../support/process.ts";
 import { until } from "../../support/until.ts";
 import { Given, type Placed, page } from "./given.ts";
@@ -244,6 +245,59 @@ describe("a follower without the database", () => {
     // The copies inside the tail were recognised.
     expect(follower.events).toHaveLength(2);
     follower.socket.close();
+  });
+
+  it("is shown events while somebody's lock holds up every look-up, and no copy of what the tail holds", async () => {
+    await using given = await Given.create();
+    await using node = await given.node();
+    await node.ready();
+    const followers = [new Follower(node, { clientId: "x" }), new Follower(node, { clientId: "y", type: "made" })];
+    for (const follower of followers) await follower.caughtUp();
+    {
+      const statement = "LOCK TABLE spillway.event, spillway.checkpoint IN ACCESS EXCLUSIVE MODE";
+      await using _lock = await holdTransaction(given.database.url, statement);
+      const event = given.event("x");
+      const shown = await given.append(event, given.event("y"), given.event("y", { type: "other" }), event);
+      for (const [n, follower] of followers.entries())
+        await until("the event", () => follower.events.includes(shown[n]?.json ?? ""));
+      // One after another: an answer that is overdue delays none that follow.
+      for (let n = 0; n < 5; n++) {
+        const [one] = (await given.append(given.event("x"))) as [Placed];
+        await until("the next one", () => followers[0]?.events.includes(one.json));
+      }
+      const waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+      expect((await given.database.query(waiting)).length).toBeGreaterThan(0);
+    }
+    expect(followers.map(({ events }) => events.length)).toEqual([6, 1]);
+    for (const { socket } of followers) socket.close();
+  });
+});
+
+describe("a crowd", () => {
+  it("of a thousand who come back at once is shown everything, and pages are answered meanwhile", async () => {
+    await using given = await Given.create();
+    await using node = await given.node();
+    await node.ready();
+    const clients = Array.from({ length: 1_000 }, (_, n) => `crowd-${n}`);
+    const placed = await given.append(...clients.map((clientId) => given.event(clientId)));
+    for (const partition of [0, 1]) {
+      const last = placed.findLast((one) => one.partition === partition) as Placed;
+      await given.save(partition, last.offset + 1n);
+    }
+    await until("the node has let go of what is saved", async () => {
+      const metrics = await (await fetch(`${node.url}/metrics`)).text();
+      return /^spillway_query_tail_records(\{[^}]*\})? 0$/m.test(metrics);
+    });
+    const crowd = clients.map((clientId) => new Follower(node, { clientId, after: BEGINNING }));
+    const pages = await Promise.all(clients.slice(0, 50).map((clientId) => page(node, { clientId })));
+    expect(new Set(pages.map(({ status, events }) => `${status} ${events.length}`))).toEqual(new Set(["200 1"]));
+    for (const follower of crowd) await follower.caughtUp();
+    expect(crowd.flatMap(({ events }) => events)).toEqual(placed.map(({ json }) => json));
+    const fresh = await given.append(...clients.slice(0, 100).map((clientId) => given.event(clientId)));
+    for (const [n, { json }] of fresh.entries()) await until("it", () => crowd[n]?.events.includes(json));
+    expect(crowd.filter(({ closed }) => closed !== null)).toEqual([]);
+    expect(crowd.flatMap(({ frames }) => frames.filter(({ type }) => type === "problem"))).toEqual([]);
+    for (const { socket } of crowd) socket.terminate();
   });
 });
 

@@ -1,0 +1,96 @@
+/**
+ * The seam between rows and tail, under fire: random histories in which everything happens between a question and its answer,
+ * and pages of every shape. Each page must be the filter of the truth at some moment while it was read.
+ * `SPILLWAY_SEAM_PAGES=1000000 npx vitest run test/apps/query/seam.test.ts` reads more of them; `SPILLWAY_SEAM_SEED` tells a
+ * run again.
+ */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { ORIGIN } from "../../../apps/query/places.ts";
+import type { PageQuery } from "../../../apps/query/read.ts";
+import { randomFrom } from "./model.ts";
+import { History } from "./seam/history.ts";
+import type { Tally } from "./seam/judge.ts";
+import { Node, type Read } from "./seam/node.ts";
+import { CLIENTS, EPOCH, World } from "./seam/world.ts";
+
+const PAGES_MIN = Number(process.env["SPILLWAY_SEAM_PAGES"] ?? 20_000);
+const HISTORIES_A_BATCH = 50;
+const ROUNDS_MAX = 60;
+
+test("any page of any shape is the filter of the truth, whatever happens while it is read", {
+  timeout: 3_600_000,
+}, async () => {
+  const tally: Tally = { pages: 0, refused: 0, loose: 0, events: 0, mixed: 0, walks: 0 };
+  const rounds = fc.array(fc.integer(), { minLength: 1, maxLength: ROUNDS_MAX, size: "max" });
+  const histories = fc.asyncProperty(fc.integer(), rounds, (seed, numbers) => new History(seed, tally).play(numbers));
+  const seed = Number(process.env["SPILLWAY_SEAM_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+  for (let batch = 0; tally.pages < PAGES_MIN; batch++)
+    await fc.assert(histories, { numRuns: HISTORIES_A_BATCH, seed: seed + batch });
+  console.log(`seam: seed ${seed}, ${JSON.stringify(tally)}`);
+  // Enough of each, or nothing was shown.
+  expect(tally.mixed).toBeGreaterThan(tally.pages / 15);
+  expect(tally.walks).toBeGreaterThan(tally.pages / 30);
+  expect(tally.refused).toBeLessThan(tally.pages / 5);
+  expect(tally.loose).toBeLessThan(tally.pages / 10);
+});
+
+const PLAIN: PageQuery = {
+  ...{ after: ORIGIN, before: null, types: null, sinceMs: null, untilMs: null, atLeast: null, timeoutMs: 1_000 },
+  ...({ order: "asc", limit: 100, view: "merged", consistency: "latest" } as const),
+};
+const [CLIENT = ""] = CLIENTS;
+const idsFrom = (name: string, count: number): string[] => Array.from({ length: count }, (_, n) => `${name}-${n}`);
+
+/** A world of one client, and a node that knows its checkpoint. @param saved how many of the ids, which are as many offsets */
+function scene(ids: readonly string[], saved: bigint): { world: World; node: Node; shown(read: Read): unknown } {
+  const world = new World(randomFrom(1));
+  world.appendIds(CLIENT, ids);
+  world.save(0, saved);
+  const node = new Node(world, { bytesMax: 1 << 30, withDisk: false, known: world.now.checkpoints, ask: null });
+  const idOf = (json: string): string | undefined => world.byJson.get(json)?.event.id;
+  return { world, node, shown: ({ page, problem }) => page?.events.map(idOf) ?? problem };
+}
+
+/** Lets all run that waits for nothing but its turn, and the log's answers. */
+async function settle(node: Node): Promise<void> {
+  for (let hop = 0; hop < 300; hop++) {
+    await Promise.resolve();
+    node.answerFetch(true);
+  }
+}
+
+test("copies whose first copy's row is erased between rows and look-up are not shown", async () => {
+  const ids = idsFrom("first", 10);
+  const { world, node, shown } = scene(ids, 10n);
+  world.appendIds(CLIENT, [...ids, "new"]);
+  let statements = 0;
+  node.meanwhile = () => {
+    // Called before and after each: now the rows and the first look-up are done.
+    if (++statements !== 2) return;
+    world.save(0, 21n);
+    world.erase(CLIENT, ({ place }) => place.epoch === EPOCH && place.offset < 10n);
+  };
+  const read = node.read(CLIENT, { ...PLAIN, limit: 2, view: "unsaved" });
+  await settle(node);
+  expect(shown(await read)).toEqual(["new"]);
+  expect(statements).toBeGreaterThan(2);
+  node.kill();
+});
+
+test("a tail that begins anew just when it has reached what a reader waits for is waited for again", async () => {
+  const ids = idsFrom("first", 10);
+  const { world, node, shown } = scene(ids, 5n);
+  await settle(node);
+  node.storeFault = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  node.refresh();
+  world.appendIds(CLIENT, ["late"]);
+  const read = node.read(CLIENT, { ...PLAIN, after: { epoch: EPOCH, offset: 2n } });
+  for (let hop = 0; hop < 100; hop++) await Promise.resolve();
+  // An answer from before the database was lost comes in the same moment, and shows that the checkpoint went back.
+  node.tail.take(0, 10n, [], 11n);
+  node.tail.observe(0, 3n, 5n);
+  await settle(node);
+  expect(shown(await read)).toEqual([...ids.slice(3), "late"]);
+  node.kill();
+});

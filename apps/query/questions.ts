@@ -31,18 +31,22 @@ export interface Asked {
 }
 
 export interface PageForm extends Form {
-  readonly text: string;
+  /** Without identities to be looked up, and with some. */
+  readonly texts: readonly [string, string];
 }
 
 /**
  * Sixteen together: three connections 30 ms away answer a thousand a second, and more would only make more wait for the last
  * of them. One with filters looks at up to 10,000 rows, 10 ms.
  */
-const form = (text: string, filtered: boolean): PageForm => ({ text, together: filtered ? 4 : 16, heavy: filtered });
-const FORMS = {
-  asc: [form(PAGE.asc[0], false), form(PAGE.asc[1], true)],
-  desc: [form(PAGE.desc[0], false), form(PAGE.desc[1], true)],
-} as const;
+const form = (texts: PageForm["texts"], filtered: boolean): PageForm => ({
+  texts,
+  together: filtered ? 4 : 16,
+  heavy: filtered,
+});
+const formsOf = ([plain, filtered, plainIds, filteredIds]: (typeof PAGE)["asc"]) =>
+  [form([plain, plainIds], false), form([filtered, filteredIds], true)] as const;
+const FORMS = { asc: formsOf(PAGE.asc), desc: formsOf(PAGE.desc) } as const;
 
 /** Of one row of a page's statement: nth, kind, epoch, offset, id, type, occurred, received, data. */
 export type AnswerRow = readonly [
@@ -109,6 +113,12 @@ function keyOf(
   if (rowsAfter === null) return `plain ${range} ${clientId}`;
   const filters = `${sinceMs} ${untilMs} ${JSON.stringify(types && [...types])} ${rowsAfter}`;
   return `filtered ${range} ${filters} ${clientId}`;
+}
+
+/** The statement that asks them. @param questions of one form, at least one */
+export function textOf(questions: readonly PageQuestion[]): string {
+  const [without, withIds] = questions[0]?.form.texts ?? ["", ""];
+  return questions.some(({ ids }) => ids.size > 0) ? withIds : without;
 }
 
 /** As the columns of `asked`. @param questions of one form */

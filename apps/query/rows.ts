@@ -6,7 +6,7 @@ import { Coalescer, type TOO_LARGE } from "./coalesce.ts";
 import { Firsts } from "./firsts.ts";
 import type { Selection } from "./merge.ts";
 import type { ClientOrder, Place } from "./places.ts";
-import { type AnswerRow, type Asked, PageQuestion, parameters, type Saved, understand } from "./questions.ts";
+import { type AnswerRow, type Asked, PageQuestion, parameters, type Saved, textOf, understand } from "./questions.ts";
 import { VERDICTS } from "./statements.ts";
 
 export type { Asked, Saved } from "./questions.ts";
@@ -74,8 +74,7 @@ export class Rows {
   }
 
   async #ask(questions: readonly PageQuestion[], timeoutMs: number): Promise<(Saved | typeof TOO_LARGE)[]> {
-    const text = questions[0]?.form.text ?? "";
-    const rows = await this.#pool.rows<AnswerRow>(text, parameters(questions), timeoutMs);
+    const rows = await this.#pool.rows<AnswerRow>(textOf(questions), parameters(questions), timeoutMs);
     const { answers, events, bytes, server } = understand(questions, rows);
     this.#firsts.answeredBy(server);
     if (events > 0) this.#rowBytes += (bytes / events - this.#rowBytes) / 10;

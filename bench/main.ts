@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { benchGrowth, POSTGRES as SMALL_POSTGRES } from "./growth/growth.ts";
 import { benchIngest } from "./ingest.ts";
+import { benchLive } from "./live/live.ts";
 import { benchPath } from "./path.ts";
 import { type Report, tell } from "./report.ts";
 import { benchSink } from "./sink/sink.ts";
@@ -12,6 +13,7 @@ import { benchThrottle } from "./throttle/throttle.ts";
 const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n] [--out FOLDER] [--json FILE]
 
   ingest    acknowledged events/s, next to a route that answers at once and next to kafkajs alone
+  live      what a live frame and an idle socket cost, next to a bare ws loop that writes the same frames
   path      from the acknowledgement until an event is readable, saved, and in a live frame
   sink      rows/s of a backlog, next to a bare COPY loop and to one INSERT an event; several sinks; repeated ids
   throttle  what the sink leaves to others who use the database, next to fixed batches and a latency limiter
@@ -20,7 +22,7 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
 
   --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3)
   --events   in the backlog (sink; default 400000), in each table (growth; default 20000000)
-  --seconds  of each turn (ingest: default 4; throttle: 5), or of the whole measurement (path: 20; hour: 3600)
+  --seconds  of each turn (ingest: default 4; throttle: 5), or of the whole measurement (live: 10 each; path: 20; hour: 3600)
   --out      folder for plots (throttle, hour, growth)
   --json     writes everything measured into FILE too
 `;
@@ -48,6 +50,10 @@ const QUESTIONS: Readonly<Record<string, Question>> = {
     ask: (stack, { rounds, seconds }) => benchIngest(stack, count(rounds, 5), count(seconds, 4)),
   },
   path: { needs: { kafka: true, postgres: {} }, ask: (stack, { seconds }) => benchPath(stack, count(seconds, 20)) },
+  live: {
+    needs: { kafka: true, postgres: {} },
+    ask: (stack, { seconds }) => benchLive(stack, count(seconds, 10)),
+  },
   sink: {
     needs: { kafka: true, postgres: POSTGRES },
     ask: (stack, { rounds, events }) => benchSink(stack, count(rounds, 3), count(events, 400_000)),

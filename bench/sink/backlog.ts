@@ -7,6 +7,8 @@ export interface BacklogOrder {
   readonly brokers: string;
   readonly topic: string;
   readonly partitions: number;
+  /** The first event's number; left out: 0. */
+  readonly from?: number;
   readonly events: number;
   readonly clients: number;
   readonly kind: Kind;
@@ -15,11 +17,11 @@ export interface BacklogOrder {
 const SEND_RECORDS = 4_000;
 
 const order = JSON.parse(process.argv[2] ?? "null") as BacklogOrder;
-const { brokers, topic, partitions, events, clients, kind } = order;
+const { brokers, topic, partitions, from: first = 0, events, clients, kind } = order;
 const producer = await openProducer(brokers);
 for (let from = 0; from < events; from += SEND_RECORDS) {
   const messages = Array.from({ length: Math.min(SEND_RECORDS, events - from) }, (_, at) => {
-    const event = eventAt(from + at, kind, clients);
+    const event = eventAt(first + from + at, kind, clients);
     const key = event?.clientId ?? "nobody";
     return {
       key: Buffer.from(key),

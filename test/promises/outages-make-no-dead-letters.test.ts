@@ -265,7 +265,8 @@ test("the disk is full", async ({ skip }) => {
 test("PostgreSQL is away while far more arrives than sink and query node may hold", {
   timeout: 240_000,
 }, async () => {
-  const env = { SPILLWAY_SINK_WAITING_BYTES: String(MIB), SPILLWAY_TAIL_BYTES: String(4 * MIB) };
+  const tail = { SPILLWAY_TAIL_BYTES: String(4 * MIB), SPILLWAY_TAIL_DISK_BYTES: String(4 * MIB) };
+  const env = { SPILLWAY_SINK_WAITING_BYTES: String(MIB), ...tail };
   await using own = await another("flooded", "", env);
   await flood(own, 2 * MIB);
   await own.saved();

@@ -74,7 +74,7 @@ export class Disk implements AsyncDisposable {
       this.#failure = null;
       return segment;
     } catch (error) {
-      const why = (error as Error).message;
+      const why = innermost(error as Error).message;
       if (this.#failure === null) log.warn("unsaved tail not written", { folder: this.#parts.folder, error: why });
       this.#failure = { why, atMs: clock.elapsed() };
       this.#open = null;
@@ -129,6 +129,11 @@ export class Disk implements AsyncDisposable {
 async function isOwn(folder: string): Promise<boolean> {
   const stats = await lstat(folder).catch(() => null);
   return stats?.isDirectory() === true && (process.getuid === undefined || stats.uid === process.getuid());
+}
+
+/** "Database failed to open" says less than what made it fail. */
+function innermost(error: Error): Error {
+  return error.cause instanceof Error ? innermost(error.cause) : error;
 }
 
 async function destroyed(folder: string): Promise<number> {

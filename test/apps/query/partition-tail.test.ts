@@ -40,6 +40,15 @@ test("what is evicted is forgotten altogether", () => {
   expect(shown(tail.pin("client-0"))).toEqual([]);
 });
 
+test("of clients that always have a few events, not many more are kept alive", () => {
+  const tail = new PartitionTail(0n);
+  for (let n = 0; n < 500; n++) {
+    tail.append([event("a", `${n}`, BigInt(n))], BigInt(n + 1));
+    tail.evict(BigInt(n - 7));
+    expect(tail.held("a").array.length).toBeLessThanOrEqual(8 + 4);
+  }
+});
+
 test("an event points at the nearest earlier record of its identity that was held when it came", () => {
   const tail = new PartitionTail(0n);
   tail.append([event("a", "x", 0n), event("b", "x", 1n), event("a", "x", 2n), event("a", "x", 5n)], 6n);

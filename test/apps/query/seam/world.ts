@@ -58,6 +58,7 @@ export class World {
   /** By client: what the log in use has ever held, in order. */
   readonly log = new Map<string, ModelRecord[]>(CLIENTS.map((clientId) => [clientId, []]));
   readonly moments: Moment[] = [];
+  #erased = false;
   /** By the text that a page shows. */
   readonly byJson = new Map<string, ModelRecord>();
   random: Random;
@@ -140,6 +141,7 @@ export class World {
 
   /** Their owner deletes rows. */
   erase(clientId: string, gone: (record: ModelRecord) => boolean): void {
+    this.#erased = true;
     const before = this.now.rows.get(clientId) ?? [];
     const kept = before.filter((record) => !gone(record));
     const rows = new Map(this.now.rows).set(clientId, kept);
@@ -155,7 +157,10 @@ export class World {
     this.tell(`restore: checkpoints ${checkpoints}`);
   }
 
-  /** One partition's checkpoint goes back, and takes its rows along. */
+  /**
+   * One partition's checkpoint goes back, and takes its rows along. Where rows were erased, they come back from the log: that
+   * is a fail-over to a standby that lags, which is another server; by hand nobody may do it so fast that no node notices.
+   */
   goBack(partition: number, below: bigint): void {
     const rows = new Map(this.now.rows);
     for (const clientId of clientsOf(partition))
@@ -164,6 +169,7 @@ export class World {
         (rows.get(clientId) ?? []).filter(({ place }) => place.epoch < EPOCH || place.offset < below),
       );
     this.#now(rows, partition, below, true);
+    if (this.#erased) this.moments.push({ ...this.now, server: this.now.server + 1 });
     this.tell(`checkpoint ${partition} back: ${below}`);
   }
 

@@ -147,6 +147,15 @@ async function loseAcknowledgements(proxies: readonly TcpProxy[], cut: TcpProxy,
   await acknowledges(history, 100);
 }
 
+/** Nothing of what is sent now is stored: it must come before what was posted after it. */
+async function refuse(proxies: readonly TcpProxy[], failures: () => number, history: History): Promise<void> {
+  const before = failures();
+  for (const proxy of proxies) proxy.mode = "refuse";
+  await until("two attempts in vain", () => failures() >= before + 2);
+  for (const proxy of proxies) proxy.mode = "pass";
+  await acknowledges(history, 100);
+}
+
 test("nothing is lost, repeated or out of order, whatever dies", { timeout: 180_000 }, async () => {
   const seed = newSeed("client");
   const random = seeded(seed);
@@ -155,7 +164,8 @@ test("nothing is lost, repeated or out of order, whatever dies", { timeout: 180_
   await using closing = new AsyncDisposableStack();
   const [before, behind] = await Promise.all([proxied(ingests), proxied(queries)]);
   for (const proxy of [...before, ...behind]) closing.use(proxy);
-  const poster = new SpillwayClient({ url: urls(before), timeoutMs: TIMEOUT_MS });
+  let failures = 0;
+  const poster = new SpillwayClient({ url: urls(before), timeoutMs: TIMEOUT_MS, onRetry: () => void failures++ });
   const reader = new SpillwayClient({ url: urls(behind), timeoutMs: TIMEOUT_MS });
   const posts = new Poster(poster, history);
   const follows = CLIENTS.flatMap((one) => [new Follow(reader, one, "sse"), new Follow(reader, one, "websocket")]);
@@ -163,15 +173,15 @@ test("nothing is lost, repeated or out of order, whatever dies", { timeout: 180_
 
   const posting = async (worker: number): Promise<void> => {
     const maker = new EventMaker(`w${worker}-`);
+    const calls: Promise<void>[] = [];
     while (!done.signal.aborted) {
-      // Ten calls at once; what they hold comes in the order of the calls.
-      const calls = Array.from({ length: 10 }, () => {
-        const clientId = CLIENTS[Math.floor(random() * CLIENTS.length)] ?? "a";
-        const made = Array.from({ length: 1 + Math.floor(random() * 3) }, () => maker.make(clientId));
-        return posts.post(clientId, made, random() < 0.75);
-      });
-      await Promise.all(calls);
+      const clientId = CLIENTS[Math.floor(random() * CLIENTS.length)] ?? "a";
+      const made = Array.from({ length: 1 + Math.floor(random() * 3) }, () => maker.make(clientId));
+      calls.push(posts.post(clientId, made, random() < 0.75));
+      // Ten calls are open at any time: some are under way, others wait behind them.
+      if (calls.length === 10) await calls.shift();
     }
+    await Promise.all(calls);
   };
   const reading = async (clientId: string): Promise<void> => {
     while (!done.signal.aborted) await readAll(reader, clientId, history);
@@ -187,7 +197,10 @@ test("nothing is lost, repeated or out of order, whatever dies", { timeout: 180_
     await victim.start();
     await acknowledges(history, 100);
   }
-  for (const proxy of before) await loseAcknowledgements(before, proxy, history);
+  for (const proxy of before) {
+    await loseAcknowledgements(before, proxy, history);
+    await refuse(before, () => failures, history);
+  }
   done.abort();
   await Promise.all(running);
   await poster.close();

@@ -8,7 +8,6 @@ import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
 import { ensureIdentity, isWrongStore } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
-import { classify } from "#lib/postgres/sqlstate.ts";
 import { LogGauge } from "#lib/retention.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { databaseAddress } from "#lib/setting-forms.ts";
@@ -21,6 +20,7 @@ import { Lag } from "./lag.ts";
 import { Lanes } from "./lanes.ts";
 import { Keeper } from "./memory.ts";
 import { Pace } from "./pace.ts";
+import { StoreContact } from "./store-contact.ts";
 import { Trimmer } from "./trim.ts";
 import { Writer } from "./writer.ts";
 
@@ -104,21 +104,19 @@ export class Sink implements Task {
   /** Waits for the database. @throws StoreBelongsElsewhere */
   async #openStore(pool: Pool, { control }: ConnectedLog, signal: AbortSignal): Promise<void> {
     const { log, clock } = this.#surroundings;
+    const contact = new StoreContact({ ...this.#surroundings, circuit: this.#circuit });
     this.#waiting = { what: "store: not opened yet", sinceMs: clock.now() };
     while (!signal.aborted) {
       try {
         const files = await migrate(pool);
         if (files.length > 0) log.info("store brought up to date", { files: files.join(",") });
         await ensureIdentity(pool, control.identities());
-        this.#circuit.succeeded();
+        contact.succeeded("store answers again");
         this.#waiting = null;
         return;
       } catch (error) {
         if (isWrongStore(error)) throw error;
-        const message = (error as Error).message;
-        const waitMs = this.#circuit.failed(classify(error), message, 0, clock);
-        log.warn("store not opened yet", { errorClass: classify(error), error: message, waitMs });
-        await clock.sleep(waitMs, signal);
+        await clock.sleep(contact.failed("store not opened yet", error, 0), signal);
       }
     }
   }

@@ -246,10 +246,29 @@ test("a sink whose database is not there yet, and whose topics are not either, w
   const sink = await start();
   await sink.line("store not opened yet");
   expect((await fetch(`${sink.url}/readyz`)).status).toBe(503);
+  const metrics = await (await fetch(`${sink.url}/metrics`)).text();
+  expect(metrics).toMatch(/^spillway_sink_circuit_state 2$/m);
+  expect(metrics).toMatch(/^spillway_sink_store_errors_total\{class="down"\} [1-9]/m);
   expect((await fetch(`${sink.url}/healthz`)).status).toBe(200);
   await log.append(1, records(1, ids(3)));
   await postgres.start();
   await saved(database, [0n, 3n]);
+});
+
+test("a sink with nothing to save tells of tables that are not there, and works when they are again", async () => {
+  const { log, database, start } = await given();
+  const sink = await start();
+  await sink.ready();
+  await database.query("ALTER TABLE spillway.checkpoint RENAME TO gone");
+  const readiness = await until("it is no longer ready", async () => {
+    const answer = await fetch(`${sink.url}/readyz`);
+    return answer.status === 503 && (await answer.text());
+  });
+  expect(readiness).toMatch(/store: \S+: bug: relation \S+ does not exist \(since \S+Z\)/);
+  await database.query("ALTER TABLE spillway.gone RENAME TO checkpoint");
+  await sink.ready();
+  await log.append(0, records(0, ids(3)));
+  await saved(database, [3n, 0n]);
 });
 
 test("told to stop while the database is away, it ends in order", async () => {

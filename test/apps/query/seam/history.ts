@@ -12,15 +12,17 @@ const FAT = "x".repeat(250_000);
 const FAT_EVENTS = 80;
 const SMALL_MEMORY_BYTES = 20_000;
 const WALK_PAGES_MAX = 3_000;
+/** Of 100 ms each: longer than the most patient reader waits. */
+const TURNS_MAX = 1_000;
 /** A crowd is more than a page with filters looks at. */
 const CROWD_EVENTS = 12_000;
-const CROWD_WALK_PAGES = 30;
+const LARGE_WALK_PAGES = 30;
 
 export class History {
   readonly world: World;
   readonly #tally: Tally;
-  /** One client has many events. */
-  readonly #crowded: boolean;
+  /** Many events, or large ones: what takes long is done less often. */
+  readonly #large: boolean;
   readonly #ask: Ask | null;
   #node: Node;
 
@@ -32,11 +34,11 @@ export class History {
     this.#tally = tally;
     this.#ask = ask;
     const kind = ask === null ? random.next() : 1;
-    this.#crowded = kind < 0.01;
-    if (this.#crowded) {
+    this.#large = kind < 0.02;
+    if (kind < 0.01) {
       const ids = Array.from({ length: 8_000 + random.below(CROWD_EVENTS) }, (_, n) => `crowd-${n}`);
       world.appendIds(random.pick(CLIENTS), ids);
-    } else if (kind < 0.02) {
+    } else if (this.#large) {
       world.ballast = () => (world.random.next() < 0.9 ? FAT : "");
       world.appendIds(
         random.pick(CLIENTS),
@@ -82,7 +84,8 @@ export class History {
     // The control topic's word may be old.
     const old = world.random.next() < 0.3;
     const known = world.parts.map(({ start }, partition) => (old ? start : (world.now.checkpoints[partition] ?? null)));
-    const dice = world.random.next();
+    // A tail of large events on a small disk would be written and read again all the time.
+    const dice = this.#large ? 1 : world.random.next();
     const bytesMax = dice < 0.5 ? SMALL_MEMORY_BYTES : 1 << 30;
     const node = new Node(world, { bytesMax, withDisk: dice < 0.4, known, ask: this.#ask });
     node.meanwhile = () => meanwhile(world, node);
@@ -128,7 +131,7 @@ export class History {
         this.#tally.walks++;
         return;
       }
-      if (this.#crowded && pages >= CROWD_WALK_PAGES) return;
+      if (this.#large && pages >= LARGE_WALK_PAGES) return;
       if (page !== null) query = { ...query, [query.order === "asc" ? "after" : "before"]: page.next };
       else this.#node.mend();
       if (world.random.next() < 0.3) move(world, this.#node);
@@ -152,6 +155,7 @@ async function answered(world: World, node: Node, read: Promise<Read>): Promise<
     else if (turn % 2 === 1) node.answerFetch(turn > 20);
     // Whoever waits for time alone shall not wait for long.
     if (turn > 40) node.clock.advance(100);
+    if (turn > TURNS_MAX) throw new Error("a read has no answer, long after its deadline");
   }
   return read;
 }

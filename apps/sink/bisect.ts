@@ -1,8 +1,9 @@
-/** A refused batch → the rows at fault, by halves: about log2(n) more statements for each bad row. */
+/** A refused batch → the rows at fault: one by one, and by halves where the database cannot even read a row. */
 
 import type { Transaction } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import type { DeadLetter, Row } from "./batch.ts";
+import { type Refused, saveEach } from "./staging.ts";
 
 /**
  * So many rows of one batch, all refused: then not the rows are wrong but the table (a column that was added, a
@@ -19,45 +20,56 @@ export class StoreRefusesAll extends Error {
   }
 }
 
-type SaveSome = (transaction: Transaction, rows: readonly Row[]) => Promise<number>;
-
 /**
- * @param save saves all the rows given or rejects
  * @returns how many rows were saved, and those that the database refuses as data
  * @throws StoreRefusesAll; whatever else than refused data the database gives
  */
 export async function saveOneByOne(
   transaction: Transaction,
   rows: readonly Row[],
-  save: SaveSome,
 ): Promise<{ saved: number; refused: readonly DeadLetter[] }> {
-  const refused: DeadLetter[] = [];
+  const refused: Refused[] = [];
   let saved = 0;
-  let lastError: unknown;
   const parts: (readonly Row[])[] = [rows];
   for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
-    await transaction.query("SAVEPOINT part");
-    try {
-      saved += await save(transaction, part);
-      await transaction.query("RELEASE SAVEPOINT part");
-    } catch (error) {
-      if (classify(error) !== "data") throw error;
-      lastError = error;
-      await transaction.query("ROLLBACK TO SAVEPOINT part");
-      if (part.length === 1) refused.push(...part.map((row) => refusal(row, error)));
-      else {
-        const middle = part.length >> 1;
-        // The lower half is popped first: rows go in by offset, so that of two copies the first one is kept.
-        parts.push(part.slice(middle), part.slice(0, middle));
-      }
-    }
+    const tried = await trySome(transaction, part);
+    saved += tried.saved;
+    refused.push(...tried.refused);
+    // The lower half is popped first: rows go in by offset, so that of two copies the first one is kept.
+    parts.push(...tried.unread);
   }
-  if (refused.length === rows.length && rows.length >= ALL_REFUSED_MIN)
-    throw new StoreRefusesAll(rows.length, lastError);
-  return { saved, refused };
+  const last = refused.at(-1)?.error;
+  if (refused.length === rows.length && rows.length >= ALL_REFUSED_MIN) throw new StoreRefusesAll(rows.length, last);
+  return { saved, refused: refused.map(deadLetter) };
 }
 
-function refusal({ partition, record }: Row, error: unknown): DeadLetter {
-  const { code, message } = error as { code?: string; message: string };
+interface Tried {
+  readonly saved: number;
+  readonly refused: readonly Refused[];
+  /** Both halves of what the database could not even read, the upper one first. */
+  readonly unread: readonly (readonly Row[])[];
+}
+
+async function trySome(transaction: Transaction, rows: readonly Row[]): Promise<Tried> {
+  await transaction.query("SAVEPOINT part");
+  try {
+    const each = await saveEach(transaction, rows);
+    const grave = each.refused.find(({ error }) => classify(error) !== "data")?.error;
+    if (grave) throw grave;
+    await transaction.query("RELEASE SAVEPOINT part");
+    return { ...each, unread: [] };
+  } catch (error) {
+    if (classify(error) !== "data") throw error;
+    await transaction.query("ROLLBACK TO SAVEPOINT part");
+    const [row, ...others] = rows;
+    if (row !== undefined && others.length === 0)
+      return { saved: 0, refused: [{ row, error: error as Error }], unread: [] };
+    const middle = rows.length >> 1;
+    return { saved: 0, refused: [], unread: [rows.slice(middle), rows.slice(0, middle)] };
+  }
+}
+
+function deadLetter({ row: { partition, record }, error }: Refused): DeadLetter {
+  const { code, message }: Error & { code?: string } = error;
   return { partition, record, reason: `refused-${code ?? "by-database"}`, detail: message };
 }

@@ -2,13 +2,14 @@
 
 import type { Clock } from "#lib/clock.ts";
 import { type Pool, RollBack, type Transaction, type TransactionLimits } from "#lib/postgres/pool.ts";
-import { type Batch, type DeadLetter, type Row, textOf } from "./batch.ts";
+import type { Batch, DeadLetter, Row } from "./batch.ts";
 import { saveOneByOne } from "./bisect.ts";
 import { moveCheckpoints } from "./checkpoint.ts";
+import { copyRows, saveStaged } from "./staging.ts";
 
 /**
  * How rows go in. `copy`: straight into the table, which refuses a batch with a copy in it. `stage`: through a temporary
- * table, which leaves copies out. `bisect`: as `stage`, by halves, to find the rows that the database refuses.
+ * table, which leaves copies out. `bisect`: as `stage`, row by row, to find those that the database refuses.
  */
 export type Way = "copy" | "stage" | "bisect";
 
@@ -31,13 +32,6 @@ export type Written =
 const TRIPS: Readonly<Record<Way, number>> = { copy: 2, stage: 4, bisect: 0 };
 
 const LIMITS: TransactionLimits = { lockTimeoutMs: 1_000, statementTimeoutMs: 30_000, idleTimeoutMs: 10_000 };
-
-const COLUMNS = 'client_id, log_epoch, "offset", id, type, occurred_at, received_at, data';
-/**
- * With its schema: where search_path has pg_temp last, a table of the user's own that is called staged would come first, and
- * be emptied. By a query and not by LIKE: columns of the user's own are not null there too, and have no default.
- */
-const STAGE = `CREATE TEMPORARY TABLE pg_temp.staged ON COMMIT DROP AS SELECT ${COLUMNS} FROM spillway.event WITH NO DATA`;
 
 class Fenced extends RollBack {
   readonly partitions: readonly number[];
@@ -87,36 +81,10 @@ async function saveRows(
   way: Way,
 ): Promise<{ saved: number; refused: readonly DeadLetter[] }> {
   if (rows.length === 0) return { saved: 0, refused: [] };
-  if (way === "copy") {
-    await copyInto(transaction, "spillway.event", rows);
-    return { saved: rows.length, refused: [] };
-  }
-  await transaction.query(STAGE);
-  if (way === "stage") return { saved: await saveThroughStage(transaction, rows), refused: [] };
-  // A rule that looks only when the transaction commits would name no row.
-  await transaction.query("SET CONSTRAINTS ALL IMMEDIATE");
-  return saveOneByOne(transaction, rows, async (_, part) => {
-    await transaction.query("TRUNCATE pg_temp.staged");
-    return saveThroughStage(transaction, part);
-  });
-}
-
-const copyInto = (transaction: Transaction, table: string, rows: readonly Row[]): Promise<void> =>
-  transaction.copy(`COPY ${table} (${COLUMNS}) FROM STDIN`, textOf(rows));
-
-/**
- * Rows through the temporary table `staged`, which is empty, copies left out: of one identity the lowest offset wins. The conflict target
- * is named, so that a clash on the primary key (another event at the same position: the topic was recreated) is an error
- * and not taken for a copy.
- */
-async function saveThroughStage(transaction: Transaction, rows: readonly Row[]): Promise<number> {
-  await copyInto(transaction, "pg_temp.staged", rows);
-  const saved = await transaction.query<{ n: number }>(
-    `WITH saved AS (
-       INSERT INTO spillway.event (${COLUMNS}) SELECT ${COLUMNS} FROM pg_temp.staged ORDER BY "offset" ON CONFLICT (client_id, id) DO NOTHING RETURNING 1
-     ) SELECT count(*)::int AS n FROM saved`,
-  );
-  return saved[0]?.n ?? 0;
+  if (way === "bisect") return saveOneByOne(transaction, rows);
+  if (way === "stage") return { saved: await saveStaged(transaction, rows), refused: [] };
+  await copyRows(transaction, rows);
+  return { saved: rows.length, refused: [] };
 }
 
 /** Foreign writers count in nanoseconds too. PostgreSQL's last time is a little later than JavaScript's. */

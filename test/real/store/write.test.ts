@@ -6,6 +6,7 @@ import { recordHash } from "#lib/continuity.ts";
 import type { Event } from "#lib/event.ts";
 import { timeText } from "#lib/event.ts";
 import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
+import type { Pool, Transaction, TransactionLimits } from "#lib/postgres/pool.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import { StoreRefusesAll } from "../../../apps/sink/bisect.ts";
 import { write } from "../../../apps/sink/write.ts";
@@ -154,6 +155,34 @@ describe("rows that the table refuses", () => {
     expect(await store.checkpoints()).toEqual(["0:41", "1:1"]);
     const [first] = await store.database.query(`SELECT data::text AS d FROM spillway.event WHERE id = 'e1'`);
     expect(first).toEqual({ d: '{"a":1}' });
+  });
+
+  test("cost no statement each, however many they are", async () => {
+    await forbid("right(id, 1) NOT IN ('1', '3', '5', '7', '9')");
+    const batch = await batchOf(PARTITIONS, {
+      0: records(
+        0,
+        Array.from({ length: 2_000 }, (_, n) => `e${n}`),
+      ),
+    });
+    let statements = 0;
+    const counted = (transaction: Transaction): Transaction => ({
+      ...transaction,
+      query: (...asked) => {
+        statements++;
+        return transaction.query(...asked);
+      },
+    });
+    const pool = {
+      transaction: <T>(limits: TransactionLimits, work: (transaction: Transaction) => Promise<T>) =>
+        store.pool.transaction(limits, (transaction) => work(counted(transaction))),
+    } as Pool;
+    const written = await write(pool, EPOCH, batch, "bisect", systemClock);
+    expect(written).toMatchObject({ kind: "written", rows: 1_000, copies: 0 });
+    expect(new Set(await store.dead())).toEqual(
+      new Set(Array.from({ length: 1_000 }, (_, n) => `${2 * n + 1} refused-23514`)),
+    );
+    expect(statements).toBeLessThan(20);
   });
 
   test("by an error of a trigger are data too, if the trigger says so", async () => {

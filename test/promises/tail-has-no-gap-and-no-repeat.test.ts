@@ -47,9 +47,11 @@ type Cuttable = Pick<Follower, "open" | "connections" | "cursor" | "shown" | "cu
 
 /** Cuts the follower's connections at random moments and resumes on the next node, until `done` aborts. */
 async function harass(follower: Cuttable, nodes: readonly ProxiedNode[], random: () => number, done: AbortSignal) {
-  await follower.reconnect(nodes);
-  // A follower from now on has nothing to resume from before.
-  await until("a first cursor", () => follower.cursor);
+  // A follower from now on has nothing to resume from before; another one's cut of the way may have ended it so soon.
+  await until("a first cursor", async () => {
+    if (!follower.open) await follower.reconnect(nodes);
+    return follower.cursor;
+  });
   for (;;) {
     const target = follower.shown + 1 + Math.floor(random() * 40);
     await until("more events, or an end", () => done.aborted || !follower.open || follower.shown >= target, {

@@ -134,9 +134,11 @@ export class Reader {
   }
 
   /** The database is away: all that is needed must be in the tail. */
-  async #withoutRows(reading: Reading, pin: Pin, cause?: unknown): Promise<Page> {
+  async #withoutRows(reading: Reading, pin: Pin, cause?: unknown): Promise<Page | null> {
     const { order, query } = reading;
-    const { checkpoints, metrics } = this.#parts;
+    const { checkpoints, metrics, tail } = this.#parts;
+    // The checkpoint went back since: what lies between is not in this pin.
+    if (tail.partition(order.partition).start < pin.start) return null;
     const known = checkpoints.known(order.partition);
     const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
     const view = pin.segments.length === 0 ? pin : await windowOf(pin, order.epoch, query);

@@ -94,3 +94,22 @@ test("a tail that begins anew just when it has reached what a reader waits for i
   expect(shown(await read)).toEqual([...ids.slice(3), "late"]);
   node.kill();
 });
+
+test("without the database, a pin from before the checkpoint went back makes no short page", async () => {
+  const ids = idsFrom("first", 10);
+  const { world, node, shown } = scene(ids, 5n);
+  await settle(node);
+  let calls = 0;
+  node.meanwhile = () => {
+    calls++;
+    // Before the first statement, and before the second one, which waits behind it.
+    if (calls === 1) world.goBack(0, 3n);
+    if (calls === 3) node.storeFault = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  };
+  const other = node.read(CLIENT, PLAIN);
+  const read = node.read(CLIENT, { ...PLAIN, order: "desc", view: "unsaved" });
+  await settle(node);
+  expect(shown(await read)).toEqual(ids.slice(3).reverse());
+  await other;
+  node.kill();
+});

@@ -137,9 +137,10 @@ export class Reader {
   async #withoutRows(reading: Reading, pin: Pin, cause?: unknown): Promise<Page | null> {
     const { order, query } = reading;
     const { checkpoints, metrics, tail } = this.#parts;
+    const known = checkpoints.known(order.partition);
+    if (query.view === "unsaved") this.#rereadFrom(order, known);
     // The checkpoint went back since: what lies between is not in this pin.
     if (tail.partition(order.partition).start < pin.start) return null;
-    const known = checkpoints.known(order.partition);
     const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
     const view = pin.segments.length === 0 ? pin : await windowOf(pin, order.epoch, query);
     const found = candidates(view, order.epoch, query);
@@ -150,6 +151,17 @@ export class Reader {
       throw storeUnreachable(checkpoints.away, cause);
     metrics.queryUncheckedEvents.inc(merged.events.length);
     return { ...merged, savedThrough: savedThrough(order, known) };
+  }
+
+  /**
+   * The last checkpoint shown may lie below the tail's start: it went back, or merely came late. Without the database nobody
+   * can tell, so the tail begins anew there: too much of the log is no short page.
+   */
+  #rereadFrom({ partition }: ClientOrder, known: bigint | null): void {
+    const { tail } = this.#parts;
+    const { start } = tail.partition(partition);
+    const [logStart, savedBelow] = [tail.logStart(partition), known ?? tail.logStart(partition)];
+    if (savedBelow < start && savedBelow >= logStart) tail.observe(partition, known, start);
   }
 
   async #savedOnly(reading: Reading): Promise<Page> {

@@ -113,3 +113,27 @@ test("without the database, a pin from before the checkpoint went back makes no 
   await other;
   node.kill();
 });
+
+test("without the database, an unsaved page begins where its header says that saving has come to", async () => {
+  const ids = idsFrom("first", 10);
+  const { world, node, shown } = scene(ids, 5n);
+  await settle(node);
+  world.save(0, 6n);
+  let calls = 0;
+  node.meanwhile = () => {
+    if (++calls !== 2) return;
+    // Another snapshot has shown more, and its answer came first.
+    world.save(0, 8n);
+    node.tail.partition(0).evict(8n);
+  };
+  const late = node.read(CLIENT, PLAIN);
+  await settle(node);
+  expect((await late).page?.hasMore).toBe(false);
+  node.storeFault = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  const read = node.read(CLIENT, { ...PLAIN, view: "unsaved" });
+  await settle(node);
+  const { page } = await read;
+  expect(page?.savedThrough).toEqual({ epoch: EPOCH, offset: 5n });
+  expect(shown(await read)).toEqual(ids.slice(6));
+  node.kill();
+});

@@ -135,7 +135,7 @@ export class Query implements Task {
       const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, sameLog, clock, contact });
       const ask = async (): Promise<ReadonlyMap<number, bigint>> => {
         const marks = await reader.highWatermarks(identity.topic, tail.partitions);
-        tailReader.requireProved();
+        await tailReader.requireProved();
         return marks;
       };
       const barrier = new Barrier(ask, clock, contact);

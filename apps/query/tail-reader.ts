@@ -49,6 +49,7 @@ export class TailReader {
   #backoffMs = BACKOFF_MS_MIN;
   /** When the log last answered, on the clock's `elapsed`; null: it failed since. */
   #answeredMs: number | null;
+  #proof: Promise<void> | null = null;
 
   constructor(parts: TailReaderParts) {
     this.#parts = parts;
@@ -61,8 +62,12 @@ export class TailReader {
     return reasons(this.#missing, this.#missingSinceMs);
   }
 
-  /** @throws LogError while nobody knows whether the log is the one that was read: what it says of itself does not count */
-  requireProved(): void {
+  /**
+   * Waits for a proof that is under way.
+   * @throws LogError while nobody knows whether the log is the one that was read: what it says of itself does not count
+   */
+  async requireProved(): Promise<void> {
+    await this.#proof?.catch(() => undefined);
     if (this.#answeredMs === null)
       throw new LogError("retriable", "after a failure it is not known yet whether it is the one that was read");
   }
@@ -104,8 +109,15 @@ export class TailReader {
   }
 
   async #prove(): Promise<void> {
+    const { sameLog, clock } = this.#parts;
     this.#answeredMs = null;
-    await this.#parts.sameLog.proveRead(this.#next());
+    this.#proof = sameLog.proveRead(this.#next());
+    try {
+      await this.#proof;
+    } finally {
+      this.#proof = null;
+    }
+    this.#answeredMs = clock.elapsed();
   }
 
   /** Where each partition goes on. */

@@ -14,7 +14,15 @@ const settle = async (): Promise<void> => {
 };
 
 /** A log of one partition whose fetches are answered by hand. */
-function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail) => boolean; broken?: Error } = {}) {
+function scene(
+  given: {
+    start?: bigint;
+    bytesMax?: number;
+    refresh?: (tail: Tail) => boolean;
+    broken?: Error;
+    proof?: Promise<void>;
+  } = {},
+) {
   const asked: { wanted: bigint | undefined; answer: PromiseWithResolvers<readonly FetchedRecords[]> }[] = [];
   const met = new Map<number, bigint>();
   const proved: bigint[] = [];
@@ -39,6 +47,7 @@ function scene(given: { start?: bigint; bytesMax?: number; refresh?: (tail: Tail
       proveRead: async (next) => {
         proved.push(next.get(0) ?? -1n);
         if (given.broken) throw given.broken;
+        await given.proof;
       },
     },
     clock,
@@ -209,15 +218,15 @@ describe("a log that may have been made anew unseen", () => {
   test("is proved to be the one that was read before anything more is taken, and its marks do not count until then", async () => {
     const { asked, clock, give, fail, met, proved, tailReader } = scene();
     await give(0, record(0n), record(1n));
-    tailReader.requireProved();
+    await tailReader.requireProved();
     await fail(1, lost);
-    expect(() => tailReader.requireProved()).toThrow(/not known yet/);
+    await expect(tailReader.requireProved()).rejects.toThrow(/not known yet/);
     expect([met.get(0), proved]).toEqual([1n, []]);
     clock.advance(100);
     await settle();
     expect([proved, asked.length]).toEqual([[2n], 3]);
     await give(2, record(2n));
-    tailReader.requireProved();
+    await tailReader.requireProved();
     await give(3);
     expect(proved).toEqual([2n]);
   });
@@ -241,5 +250,24 @@ describe("a log that may have been made anew unseen", () => {
     clock.advance(50);
     await settle();
     expect(proved).toEqual([1n]);
+  });
+
+  test("refuses no read for its silence: the proof is waited for", async () => {
+    const proof = Promise.withResolvers<void>();
+    const { clock, give, proved, tail, tailReader } = scene({ bytesMax: 1, proof: proof.promise });
+    await give(0, record(0n));
+    clock.advance(5_000);
+    tail.observe(0, 1n, 0n);
+    await settle();
+    clock.advance(50);
+    await settle();
+    let counted = false;
+    const required = tailReader.requireProved().then(() => {
+      counted = true;
+    });
+    await settle();
+    expect([proved, counted]).toEqual([[1n], false]);
+    proof.resolve();
+    await required;
   });
 });

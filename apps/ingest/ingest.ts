@@ -8,10 +8,10 @@ import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
 import { Publisher } from "#lib/publish.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
 import { LogGauge } from "#lib/retention.ts";
+import { RetentionGuard } from "#lib/retention-guard.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { publishWriterSchema } from "#lib/topics.ts";
 import type { ingestSettings } from "./config.ts";
-import { RetentionGuard } from "./retention.ts";
 
 export type IngestSettings = Settings<Omit<typeof ingestSettings, "PORT">>;
 

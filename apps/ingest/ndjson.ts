@@ -1,4 +1,5 @@
 /** Streams of events (application/x-ndjson) ↔ their answers: from the request to the last byte of the connection. */
+
 import type { IncomingMessage } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { preferredType } from "#lib/accept.ts";
@@ -11,8 +12,8 @@ import type { Metrics } from "#lib/metrics.ts";
 import { NDJSON } from "#lib/ndjson.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
+import { LogFull } from "#lib/retention-guard.ts";
 import type { Room } from "#lib/room.ts";
-import { LogFull } from "./retention.ts";
 import { EventStream } from "./stream.ts";
 import { type EarlyEnd, LineByLine, Summary } from "./stream-answers.ts";
 

@@ -6,21 +6,9 @@
  *                        ▲───────────────────────failed──────────────────────┘
  */
 import type { Clock } from "#lib/clock.ts";
+import { backoffMs } from "#lib/postgres/backoff.ts";
 import type { ErrorClass } from "#lib/postgres/sqlstate.ts";
 import { UNITS_MAX } from "./controller.ts";
-
-/** First wait, longest wait, both in ms; doubled in between. */
-const WAITS: Readonly<Record<ErrorClass, readonly [number, number]>> = {
-  // A data error or a copy is answered by another way of writing, at once; it only lands here if that fails too.
-  data: [1_000, 30_000],
-  duplicate: [30_000, 30_000],
-  lock: [100, 500],
-  overload: [1_000, 30_000],
-  down: [100, 10_000],
-  silent: [1_000, 10_000],
-  space: [1_000, 30_000],
-  bug: [5_000, 30_000],
-};
 
 /** What is tried first after a store could not be reached: it may have just begun to answer, and everybody comes back. */
 const PROBE_RECORDS = 50;
@@ -61,7 +49,6 @@ export class Circuit {
   }
 
   /**
-   * Every wait is drawn from its upper half, so that sinks do not come back in step.
    * @param attempted records that were tried, if any; a batch that takes too long is tried by halves
    * @returns ms to wait before the one next attempt
    */
@@ -76,8 +63,6 @@ export class Circuit {
     const { sinceMs = clock.now(), begunMs = clock.elapsed(), attempts: before = 0 } = this.#outage ?? {};
     const attempts = before + 1;
     this.#outage = { errorClass, error, sinceMs, begunMs, attempts };
-    const [first, longest] = WAITS[errorClass];
-    const wait = Math.min(longest, first * 2 ** Math.min(attempts - 1, 20));
-    return Math.round(wait * (0.5 + clock.random() / 2));
+    return backoffMs(errorClass, attempts, clock);
   }
 }

@@ -58,10 +58,12 @@ const OUTSIDE =
 /** A file is pure when its head says so; these must be, as the parts that histories and seeds are played against. */
 const saysPure = ({ text }: Source): boolean => /^\/\*\*(?:(?!\*\/)[\s\S])*\bpure\b/i.test(text);
 const PURE = new Set([
-  ...["accept", "guard"].map((name) => `apps/ingest/${name}.ts`),
+  ...["accept"].map((name) => `apps/ingest/${name}.ts`),
   ...["controller", "circuit"].map((name) => `apps/sink/${name}.ts`),
   ...["merge", "live"].map((name) => `apps/query/${name}.ts`),
-  ...["event", "codec", "decode", "partition", "cursor", "access", "problem", "valid"].map((name) => `lib/${name}.ts`),
+  ...["event", "codec", "decode", "partition", "cursor", "access", "problem", "valid", "fullness"].map(
+    (name) => `lib/${name}.ts`,
+  ),
   "lib/postgres/sqlstate.ts",
 ]);
 

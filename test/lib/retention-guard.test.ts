@@ -2,9 +2,9 @@ import { expect, test } from "vitest";
 import { LogError } from "#lib/kafka/ports.ts";
 import { createMetrics } from "#lib/metrics.ts";
 import type { LogFill } from "#lib/retention.ts";
-import { RetentionGuard } from "../../../apps/ingest/retention.ts";
-import { fakeClock, settled } from "../../support/fake-clock.ts";
-import { keptLog } from "../../support/records.ts";
+import { RetentionGuard } from "#lib/retention-guard.ts";
+import { fakeClock, settled } from "../support/fake-clock.ts";
+import { keptLog } from "../support/records.ts";
 
 const MAX = 100_000;
 const RECORD_BYTES = 100;

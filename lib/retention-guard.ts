@@ -1,6 +1,7 @@
 /**
  * The retention guard: refuses new events while the log nears its limit in bytes, and warns while unsaved ones near the
- * topic's limit in time. It decides by the log and the control topic alone: ingest has no database connection.
+ * topic's limit in time. It decides by the log and the control topic alone: ingest has no database connection, and the
+ * relay's is to another database.
  */
 import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
@@ -13,7 +14,7 @@ import { NotAcknowledged } from "#lib/publish-request.ts";
 import type { LogFill, LogGauge } from "#lib/retention.ts";
 import { Alarm, ageFault } from "#lib/retention-alarm.ts";
 import type { Task } from "#lib/run.ts";
-import { Drain, refuses, retryAfterSeconds } from "./guard.ts";
+import { Drain, refuses, retryAfterSeconds } from "./fullness.ts";
 
 export interface GuardParts {
   readonly gauge: Pick<LogGauge, "look">;
@@ -75,7 +76,7 @@ export class RetentionGuard implements Task {
     return new LogFull(`${told(this.#withTaken(this.#fill), bytesMax)}; ${pace}: try again in ${seconds} s`, seconds);
   }
 
-  /** What weakens ingest. A node that refuses stays ready: its answer tells when to come again, a balancer's would not. */
+  /** What weakens its role. A node that refuses stays ready: its answer tells when to come again, a balancer's would not. */
   get reasons(): readonly Reason[] {
     return [this.#full, this.#age].flatMap((alarm) => alarm.reasons);
   }

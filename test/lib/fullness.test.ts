@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Drain, refuses, retryAfterSeconds } from "../../../apps/ingest/guard.ts";
+import { Drain, refuses, retryAfterSeconds } from "#lib/fullness.ts";
 
 const MAX = 1_000_000;
 const ROUNDING_BYTES = 1e-3;

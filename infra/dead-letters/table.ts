@@ -7,7 +7,7 @@ const DETAIL_MAX = 160;
 const HEAD = ["position", "set aside", "reason", "client", "id", "re-driven"];
 
 /** Characters that would move a terminal's cursor, or look like others, are shown by their numbers. */
-function plain(text: string, charactersMax: number): string {
+export function plain(text: string, charactersMax: number): string {
   const safe = text
     .toWellFormed()
     .replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, (one) => `\\u{${one.codePointAt(0)?.toString(16)}}`);

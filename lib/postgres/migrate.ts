@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import type { Pool, TransactionLimits } from "#lib/postgres/pool.ts";
 
 const FOLDER = new URL("../../schemas/store/", import.meta.url);
-/** Any constant will do that nobody else uses; "spil" in ASCII. */
-const LOCK = 0x7370696c;
+/** Whoever makes something in the schema holds this one. Any constant will do that nobody else uses; "spil" in ASCII. */
+export const LOCK = 0x7370696c;
 const LIMITS: TransactionLimits = { lockTimeoutMs: 60_000, statementTimeoutMs: 120_000, idleTimeoutMs: 60_000 };
 
 /** Brings the store up to date and returns the names of the files applied now. @throws what the database gives */

@@ -72,14 +72,23 @@ BEGIN
   END IF;
 END $$;
 
+-- The integer that JavaScript prints for a double: the fewest digits that mean it. float8's own text is not always the shortest (of 1e23
+-- it is 9.999999999999999e+22).
+CREATE FUNCTION spillway.event_buffer_shortest(value float8) RETURNS numeric LANGUAGE sql STABLE AS $$
+  SELECT digits::numeric FROM (VALUES (14, to_char(value, '9.99999999999999EEEE')), (15, to_char(value, '9.999999999999999EEEE')),
+                                      (16, to_char(value, '9.9999999999999999EEEE'))) AS forms (n, digits)
+  -- Rounded, the largest would be none.
+  WHERE CASE WHEN abs(digits::numeric) <= 1.7976931348623157e308 THEN digits::float8 = value END ORDER BY n LIMIT 1
+$$;
+
 -- The first number that a double would change: an integer that JavaScript prints as another one, or what is too large or too small.
-CREATE FUNCTION spillway.event_buffer_inexact(data jsonb) RETURNS text LANGUAGE sql STABLE SET extra_float_digits = 1 AS $$
+CREATE FUNCTION spillway.event_buffer_inexact(data jsonb) RETURNS text LANGUAGE sql STABLE AS $$
   SELECT n::text FROM (
     SELECT (v #>> '{}')::numeric AS n FROM jsonb_path_query(data, 'strict $.** ? (@.type() == "number")') AS v
   ) AS numbers
   WHERE CASE WHEN abs(n) > 1.797693134862315807e308 THEN true
              WHEN scale(n) > 0 THEN n <> 0 AND abs(n) < 2.470328229206232720e-324
-             ELSE n::float8::text::numeric <> n END
+             ELSE spillway.event_buffer_shortest(n::float8) <> n END
   LIMIT 1
 $$;
 

@@ -39,7 +39,9 @@ CREATE FUNCTION spillway.blocking(OUT pid integer, OUT gid text, OUT age interva
     WHERE holder.granted AND NOT waiter.granted GROUP BY 1, 2
   ) AS h
   LEFT JOIN pg_stat_activity AS a ON a.pid = h.pid
-  LEFT JOIN pg_prepared_xacts AS p ON h.pid IS NULL AND h.virtualtransaction = '-1/' || p.transaction::text
+  LEFT JOIN pg_locks AS x ON h.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
+    AND x.virtualtransaction = h.virtualtransaction
+  LEFT JOIN pg_prepared_xacts AS p ON p.transaction = x.transactionid
   ORDER BY 3 DESC NULLS LAST
 $$;
 

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { type Declarations, settingRows } from "#lib/config.ts";
 import { ingestSettings } from "../apps/ingest/config.ts";
 import { querySettings } from "../apps/query/config.ts";
+import { relaySettings } from "../apps/relay/config.ts";
 import { sinkSettings } from "../apps/sink/config.ts";
 import { webSettings } from "../apps/web/config.ts";
 
@@ -14,6 +15,7 @@ const ROLES: Readonly<Record<string, Declarations>> = {
   ingest: ingestSettings,
   query: querySettings,
   sink: sinkSettings,
+  relay: relaySettings,
   web: webSettings,
 };
 

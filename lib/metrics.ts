@@ -86,6 +86,26 @@ const TABLE = {
     "outcome",
   ),
 
+  relayRounds: counter("relay_rounds_total", "Looks at the event buffer, those of a relay that stands by too."),
+  relayPublished: counter("relay_published_rows_total", "Rows of the event buffer that the log made durable."),
+  relaySetAside: counter("relay_set_aside_total", "Rows set aside, by the problem's code.", "code"),
+  relayRemovedRows: counter(
+    "relay_removed_rows_total",
+    "Rows removed from the event buffer some time after they were published.",
+  ),
+  relayStandby: gauge("relay_standby", "Whether another relay works and this one stands by: 1 or 0."),
+  relayBacklogRows: gauge(
+    "relay_backlog_rows",
+    "Rows that wait to be published, as last looked at by the relay that works.",
+  ),
+  relayBacklogOldestMs: gauge("relay_backlog_oldest_ms", "Age of the oldest of them, in ms; 0: none waits."),
+  relaySetAsideRows: gauge("relay_set_aside_rows", "Rows that are set aside in the event buffer."),
+  relayBlockerMs: gauge(
+    "relay_blocker_ms",
+    "Age of the longest transaction that keeps writers of the event buffer waiting, in ms.",
+  ),
+  relayStoreErrors: counter("relay_store_errors_total", "Failed statements on the event buffer, by class.", "class"),
+
   poolConnections: gauge("pool_connections", "Database connections open, by pool.", "pool"),
   poolWaiting: gauge("pool_waiting", "Callers waiting for a database connection, by pool.", "pool"),
   poolWaitMs: histogram("pool_wait_ms", "Wait for a database connection, in ms.", "pool"),
@@ -97,14 +117,15 @@ export type Metrics = { readonly registry: Registry } & {
   readonly [K in keyof typeof TABLE]: ReturnType<(typeof TABLE)[K]>;
 };
 
-export type Role = "ingest" | "query" | "sink";
+export type Role = "ingest" | "query" | "sink" | "relay";
 
 /** Which roles count what, by the first word of its name; what is not here all do. A zero of another role would be a lie. */
 const COUNTED_BY: Readonly<Record<string, readonly Role[]>> = {
   ingest: ["ingest"],
-  log: ["ingest", "sink"],
+  log: ["ingest", "sink", "relay"],
   sink: ["sink"],
   query: ["query"],
+  relay: ["relay"],
   pool: ["query", "sink"],
 };
 

@@ -41,14 +41,16 @@ const FATAL: ReadonlySet<string> = new Set([
   "POLICY_VIOLATION",
 ]);
 
-/** Answers to a produce request after which the broker has surely stored nothing of that partition. */
-const REFUSED: ReadonlySet<string> = new Set([
+/** Answers to a produce request for what the record is: no wait and no right would change them. */
+const UNFIT: ReadonlySet<string> = new Set([
   "MESSAGE_TOO_LARGE",
   "RECORD_LIST_TOO_LARGE",
   "INVALID_RECORD",
   "INVALID_TIMESTAMP",
-  "TOPIC_AUTHORIZATION_FAILED",
 ]);
+
+/** Answers to a produce request after which the broker has surely stored nothing of that partition. */
+const REFUSED: ReadonlySet<string> = new Set([...UNFIT, "TOPIC_AUTHORIZATION_FAILED"]);
 
 /**
  * Thrown in the library's own code: while a connection is lost it looks into metadata that is not there, as in
@@ -66,6 +68,11 @@ export function isFatal(error: unknown): boolean {
 /** Whether the broker refused these records for what they are. */
 export function isRefused(error: unknown): boolean {
   return chain(error).some(({ type }) => REFUSED.has(type));
+}
+
+/** Whether the broker refused one of these records, and will again. */
+export function isRecordRefused(error: unknown): boolean {
+  return chain(error).some(({ type }) => UNFIT.has(type));
 }
 
 /** What a group's coordinator answers while it is being chosen or has just started, as at the very first join. */

@@ -29,9 +29,10 @@ test("a role exports its own metrics alone: another's zero would tell of somethi
     (await createMetrics(...roles).registry.getMetricsAsJSON()).map(({ name }) => name);
   const all = await names();
   for (const [role, foreign] of [
-    ["ingest", /^spillway_(sink|query|pool)_/],
-    ["query", /^spillway_(sink|ingest|log)_/],
-    ["sink", /^spillway_(ingest|query)_/],
+    ["ingest", /^spillway_(sink|query|pool|relay)_/],
+    ["query", /^spillway_(sink|ingest|log|relay)_/],
+    ["sink", /^spillway_(ingest|query|relay)_/],
+    ["relay", /^spillway_(ingest|query|sink|pool)_/],
   ] as const) {
     const own = await names(role);
     expect(own.filter((name) => foreign.test(name))).toEqual([]);

@@ -83,7 +83,7 @@ export async function uninstall(pool: Pool): Promise<boolean> {
 
 function refusal(total: { readonly waiting: string; readonly aside: string } | undefined): string {
   return (
-    `${total?.waiting} rows wait to be published and ${total?.aside} were set aside: they would be lost. Let the relay finish; ` +
+    `${total?.waiting} waiting and ${total?.aside} set-aside rows would be lost with it. Let the relay finish; ` +
     "emit anew what was set aside, or delete it: DELETE FROM spillway.event_buffer WHERE set_aside IS NOT NULL"
   );
 }

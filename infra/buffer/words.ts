@@ -14,7 +14,7 @@ export function statusLines(where: string, found: Status | null): string[] {
     ...(missing.length === 0 ? [] : [`Not up to date: npm run relay -- install adds ${missing.join(", ")}.`]),
     ...clients.map(
       ({ client, waiting, oldest, aside }) =>
-        `  client ${plain(client, NAME_MAX)}: ${waiting} waiting${oldest === null ? "" : `, for ${oldest}`}; ${aside} set aside`,
+        `  client "${plain(client, NAME_MAX)}": ${waiting} waiting${oldest === null ? "" : `, for ${oldest}`}; ${aside} set aside`,
     ),
     ...blockers.map(blockerLine),
   ];
@@ -27,7 +27,7 @@ function blockerLine({ pid, gid, age, state, application, waiting }: Blocker): s
       : `process ${pid} (${plain(application || "no application_name", NAME_MAX)}, ${state ?? "state not shown to this role"})`;
   const end =
     pid === null ? `COMMIT PREPARED or ROLLBACK PREPARED ends it` : `SELECT pg_terminate_backend(${pid}) would end it`;
-  return `  ${waiting} writers wait for ${who}, its transaction open for ${age ?? "a time not shown to this role"}; ${end}`;
+  return `  ${waiting} waiting behind ${who}, its transaction open for ${age ?? "a time not shown to this role"}; ${end}`;
 }
 
 const REMEDIES: Readonly<Record<string, string>> = {

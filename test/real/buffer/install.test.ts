@@ -81,12 +81,15 @@ test("it is not taken away while rows wait, were set aside, or are being written
   await writer.query("COMMIT");
   expect(await going).toMatchObject({
     code: 1,
-    said: expect.stringMatching(/1 rows wait to be published and 0 were set aside/),
+    said: expect.stringMatching(/1 waiting and 0 set-aside rows would be lost/),
   });
+  expect((await run(database.url, "status")).said).toMatch(
+    /: 1 waiting, the oldest for 00:.*\n {2}client "A": 1 waiting/,
+  );
   await database.query("UPDATE spillway.event_buffer SET set_aside = 'invalid-event', set_aside_why = 'no'");
   expect(await run(database.url, "uninstall")).toMatchObject({
     code: 1,
-    said: expect.stringMatching(/0 rows wait .* 1 were set aside/),
+    said: expect.stringMatching(/0 waiting and 1 set-aside rows would be lost/),
   });
   await database.query("CREATE VIEW mine AS SELECT * FROM spillway.event_buffer");
   await database.query("DELETE FROM spillway.event_buffer WHERE set_aside IS NOT NULL");

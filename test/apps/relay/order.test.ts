@@ -139,18 +139,19 @@ const alarm = { set: (): void => undefined };
 /** A relay that works until it is killed: then whatever it asked for has no effect on it any more. */
 function startRelay(world: World): { kill: () => void } {
   const life = { over: false };
+  const isDead = (): boolean => life.over;
   const gone = new Promise<never>(() => undefined);
   const alive =
     <A extends unknown[], T>(call: (...args: A) => Promise<T>) =>
     async (...args: A): Promise<T> => {
-      if (life.over) return gone;
+      if (isDead()) return gone;
       const settled = await call(...args).then(
         (value) => () => value,
         (error: unknown) => () => {
           throw error;
         },
       );
-      return life.over ? gone : settled();
+      return isDead() ? gone : settled();
     };
   const { lease, release, page, record, setAside } = world.buffer;
   const relay = new Relay({

@@ -1,4 +1,5 @@
 /** Long-running tasks: they start together, stop one by one, and the first failure is named. One way to be a process. */
+import { setFlagsFromString } from "node:v8";
 import { type Clock, systemClock } from "./clock.ts";
 import { ConfigError, logLevel } from "./config.ts";
 import { createLog, type Log } from "./log.ts";
@@ -11,6 +12,13 @@ export interface Task {
 
 /** Platforms kill 30 s after SIGTERM (Heroku, Kubernetes' default): what is not done by then is worth a log line. */
 const STOP_MS_MAX = 25_000;
+
+/**
+ * V8 by itself lets what is in use grow severalfold before it looks for garbage among the old, and a record lives just long
+ * enough to be old. At half as much again a query node's pages cost what they did (711 µs of a processor for 100 saved events,
+ * 726 without; Node 24.21). It says when to collect and sets no limit, which would end a process that has large events in hand.
+ */
+const HEAP_FLAG = "--heap-growing-percent=50";
 
 /** Names of the tasks that run in this process now: what is still open when it gives up. */
 const open = new Set<string>();
@@ -69,6 +77,7 @@ export async function main(
   start: (signal: AbortSignal, log: Log) => Promise<void>,
   clock: Clock = systemClock,
 ): Promise<void> {
+  setFlagsFromString(HEAP_FLAG);
   const log = createLog(role, logLevel());
   const stop = new AbortController();
   const giveUp = (why: string): never => {

@@ -16,7 +16,7 @@ export const querySettings = {
   ...httpSettings,
   PORT: port(3002),
   SPILLWAY_TAIL_BYTES: integer("Memory for unsaved events on one query node; beyond it they go to disk.", {
-    default: 64 * 1024 * 1024,
+    default: 32 * 1024 * 1024,
     minimum: 1024 * 1024,
     maximum: 64 * 1024 * 1024 * 1024,
   }),

@@ -20,8 +20,8 @@ export interface DiskParts {
   readonly clock: Clock;
 }
 
-/** What is dropped leaves the disk by whole volumes: large ones keep much that is dead, small ones are many open files. */
-const VOLUME_BYTES_MAX = 512 * 1024 * 1024;
+/** What is dropped leaves the disk by whole volumes: large ones keep much that is dead; each has its open files in memory. */
+const VOLUME_BYTES_MAX = 1024 * 1024 * 1024;
 const VOLUMES_MIN = 8;
 /** After a failure: LevelDB's own files are a few KiB, but a full disk is seldom free a moment later. */
 const RETRY_MS = 1_000;

@@ -14,13 +14,15 @@ export const FOLDER_PREFIX = "spillway-tail-";
 
 /**
  * Files are mapped into memory while they are open, and what was read of them counts as resident. 74 is the least that
- * LevelDB takes. Its cache of blocks is left out: the system's holds them already.
+ * LevelDB takes. Its cache of blocks is left out: the system's holds them already. Files are as large as what is gathered in
+ * memory before one is written: with 1 MiB of 4 a node that read pages out of three million events held 25 MB less of them.
  */
 const OPTIONS = {
   keyEncoding: "buffer",
   valueEncoding: "buffer",
   maxOpenFiles: 74,
   cacheSize: 64 * 1024,
+  writeBufferSize: 1024 * 1024,
 } as const;
 
 /** What was laid down cannot be had any more: the log still has it. */

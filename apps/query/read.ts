@@ -241,8 +241,10 @@ const isInTail = ({ order, query }: Reading, { start }: Pin): boolean =>
 
 /** @param away whether the database as a whole does not answer, and not merely this page's statement */
 function storeUnreachable(away: boolean, cause?: unknown): ProblemError {
-  const why = away ? "The database does not answer, and it has" : "The time that timeoutMs gives was too short to read";
-  const detail = `${why} the saved events: try again, or ask with view=unsaved for what is not saved yet.`;
+  const why = away
+    ? "The database does not answer, and it has the saved events"
+    : "The saved events were not read in time (timeoutMs, of it at most 2 s until a connection is free)";
+  const detail = `${why}: try again, or ask with view=unsaved for what is not saved yet.`;
   return new ProblemError(problem("store-unreachable", detail), { cause });
 }
 

@@ -55,13 +55,7 @@ export async function benchRead(stack: BenchStack, rounds: number, seconds: numb
   await using _proxy = proxy;
   proxy.delayMs = AWAY_MS / 2;
   const servers = await serve(stack, farUrl);
-  const cursors: Cursors = new Map(
-    await Promise.all(
-      GROUPS.flatMap((group) => [...Array(CLIENTS).keys()].map((client) => clientIdOf(group, client))).map(
-        async (clientId) => [clientId, await cursorsOf(servers.spillway, clientId)] as const,
-      ),
-    ),
-  );
+  const cursors = await allCursors(servers.spillway);
   begun.end();
   const settings = settingsOf(servers, cursors);
   const progress = createProgress(settings.length * rounds);
@@ -82,6 +76,17 @@ export async function benchRead(stack: BenchStack, rounds: number, seconds: numb
     }
   progress.end();
   return report(settings, results, rounds, seconds);
+}
+
+/** One client after the other: a node keeps nobody waiting for a connection longer than two seconds. */
+async function allCursors(url: string): Promise<Cursors> {
+  const cursors = new Map<string, readonly string[]>();
+  for (const group of GROUPS)
+    for (const nth of Array(CLIENTS).keys()) {
+      const clientId = clientIdOf(group, nth);
+      cursors.set(clientId, await cursorsOf(url, clientId));
+    }
+  return cursors;
 }
 
 /** Saved is what the sink saves before it is stopped. */

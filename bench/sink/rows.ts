@@ -6,11 +6,13 @@ import { partitionOf } from "#lib/partition.ts";
 const AT_MS = Date.UTC(2026, 0, 1);
 const NOTE = "left at the door, please ring twice ".repeat(4);
 
+export const clientAt = (nth: number): string => `client-${nth}`;
+
 /** @param clients how many different ones; ids and clients are spread evenly and do not follow the order */
 export function numbered(n: number, clients: number): Event {
   const hash = createHash("md5").update(String(n)).digest();
   return {
-    clientId: `client-${hash.readUInt32LE(0) % clients}`,
+    clientId: clientAt(hash.readUInt32LE(0) % clients),
     id: hash.toString("hex"),
     type: "order.placed",
     occurredAtMs: AT_MS + n,

@@ -8,7 +8,7 @@ import { ms, whole } from "../../infra/figures.ts";
 import { createProgress } from "../progress.ts";
 import type { Report } from "../report.ts";
 import type { BacklogOrder } from "../sink/backlog.ts";
-import { numbered, partitionFor } from "../sink/rows.ts";
+import { clientAt, partitionFor } from "../sink/rows.ts";
 import type { BenchStack } from "../stack.ts";
 import type { PagesOrder, PagesResult } from "./load.ts";
 
@@ -102,17 +102,20 @@ async function read(
   events: number,
   seconds: number,
 ): Promise<Round[]> {
-  // So many of a client lie behind it that every page is full.
-  const offsets = (events / partitions) * (1 - 120 / (events / CLIENTS));
+  const ofClient = events / CLIENTS;
+  const partitionOf = (nth: number): number => partitionFor(clientAt(nth), partitions);
+  const clients = Map.groupBy(Array(CLIENTS).keys(), partitionOf);
   const paths = Array.from({ length: PATHS }, (_, n) => {
-    const { clientId } = numbered(n, CLIENTS);
-    const partition = partitionFor(clientId, partitions);
+    const client = n % CLIENTS;
+    const partition = partitionOf(client);
+    // So many of a client lie behind it that every page is full.
+    const offsets = (clients.get(partition)?.length ?? 0) * (ofClient - 120);
     const after = encodeCursor({
       epoch: 1,
       partition,
       offset: BigInt(Math.floor((offsets * ((n * 7_919) % PATHS)) / PATHS)),
     });
-    return `/api/v1/events?clientId=${clientId}&limit=100&after=${after}`;
+    return `/api/v1/events?clientId=${clientAt(client)}&limit=100&after=${after}`;
   });
   const rounds: Round[] = [];
   for (const readers of READERS) {

@@ -241,9 +241,7 @@ const isInTail = ({ order, query }: Reading, { start }: Pin): boolean =>
 
 /** @param away whether the database as a whole does not answer, and not merely this page's statement */
 function storeUnreachable(away: boolean, cause?: unknown): ProblemError {
-  const why = away
-    ? "The database does not answer, and it has"
-    : "timeoutMs (2 s of it for a connection) was too short for";
+  const why = away ? "The database does not answer, and it has" : "timeoutMs (at most 2 s of it) was too short for";
   const detail = `${why} the saved events: try again, or ask with view=unsaved for what is not saved yet.`;
   return new ProblemError(problem("store-unreachable", detail), { cause });
 }

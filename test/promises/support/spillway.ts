@@ -9,7 +9,7 @@ import { Producer } from "./producer.ts";
 import { Reader } from "./reader.ts";
 import { type FinalRead, LogView, readTruth, type Truth, untilSaved } from "./truth.ts";
 
-export type Kind = "ingest" | "sink" | "query" | "web";
+export type Kind = "ingest" | "sink" | "query" | "web" | "relay";
 
 export interface SpillwayOptions {
   /** How many of each; default none. */

@@ -21,8 +21,8 @@ const STEP_ROWS = 1_000;
 const STEP_EVERY_MS = 200;
 const SWEEP_EVERY_MS = 10_000;
 const LOOK_EVERY_MS = 5_000;
-/** A count of very many waiting rows takes its time: at most a twentieth of it all. */
-const LOOK_SHARE = 20;
+/** To count very many waiting rows takes its time: a twentieth of it all at most, also where it is given up. */
+const SHARE = 20;
 /** A row is published within a second. One that has waited for so long at two looks in a row is not for its transaction's sake. */
 const OLD_MS = 10_000;
 /** A transaction that keeps writers waiting for so long is told. */
@@ -40,7 +40,7 @@ export class Housekeeping {
 
   constructor(parts: HousekeepingParts) {
     this.#parts = parts;
-    this.#grows = new Alarm("event buffer's backlog grows", "event buffer's backlog is gone", parts);
+    this.#grows = new Alarm("event buffer's backlog grows", "event buffer's backlog grows no more", parts);
     this.#blocked = new Alarm("writers wait for a transaction", "writers wait no more", parts);
   }
 
@@ -49,18 +49,34 @@ export class Housekeeping {
     return [...this.#grows.reasons, ...this.#blocked.reasons];
   }
 
-  /** Does what is due; never rejects: a database that is away is the next round's to tell. */
-  async tend(): Promise<void> {
+  /**
+   * Does what is due; never rejects: a database that is away is the next round's to tell.
+   * @param works false: another relay does it now, and knows how things are
+   */
+  async tend(works: boolean): Promise<void> {
     const { clock, log } = this.#parts;
+    if (!works) return this.#forget();
+    const begunMs = clock.elapsed();
     const [sweeps, looks] = [clock.elapsed() >= this.#sweepAtMs, clock.elapsed() >= this.#lookAtMs];
     try {
       if (sweeps) await this.#sweep();
       if (looks) await this.#look();
     } catch (error) {
       log.warn("event buffer not tended", { error: error instanceof Error ? error.message : String(error) });
-      this.#sweepAtMs = clock.elapsed() + SWEEP_EVERY_MS;
-      this.#lookAtMs = clock.elapsed() + LOOK_EVERY_MS;
+      this.#sweepAtMs = clock.elapsed() + this.#pause(SWEEP_EVERY_MS, begunMs);
+      this.#lookAtMs = clock.elapsed() + this.#pause(LOOK_EVERY_MS, begunMs);
     }
+  }
+
+  /** After what took long, longer than usual. */
+  #pause(usualMs: number, begunMs: number): number {
+    return Math.max(usualMs, SHARE * (this.#parts.clock.elapsed() - begunMs));
+  }
+
+  #forget(): void {
+    this.#judgeBacklog({ waiting: 0, oldestMs: 0, setAside: 0 });
+    this.#judgeBlocker(undefined);
+    this.#lookAtMs = Number.NEGATIVE_INFINITY;
   }
 
   async #sweep(): Promise<void> {
@@ -78,7 +94,7 @@ export class Housekeeping {
     const begunMs = clock.elapsed();
     const backlog = await buffer.backlog();
     const [blocker] = await buffer.blockers();
-    this.#lookAtMs = clock.elapsed() + Math.max(LOOK_EVERY_MS, LOOK_SHARE * (clock.elapsed() - begunMs));
+    this.#lookAtMs = clock.elapsed() + this.#pause(LOOK_EVERY_MS, begunMs);
     this.#judgeBacklog(backlog);
     this.#judgeBlocker(blocker);
   }

@@ -28,8 +28,8 @@ export interface RelayParts {
   readonly buffer: Pick<EventBuffer, "lease" | "release" | "page" | "record" | "setAside">;
   /** @throws NotAcknowledged */
   readonly publish: (events: readonly Event[]) => Promise<unknown>;
-  /** What else the relay that works does now and then; never rejects. */
-  readonly tend: () => Promise<void>;
+  /** What else a relay does now and then, with whether it is the one that works; never rejects. */
+  readonly tend: (works: boolean) => Promise<void>;
   /** The database does not answer. */
   readonly storeAlarm: Pick<Alarm, "set">;
   /** The log does not take rows. */
@@ -110,7 +110,7 @@ export class Relay implements Task {
       waitMs = await this.#logFailed(error);
     }
     storeAlarm.set(null, {});
-    if (!this.#standsBy) await tend();
+    await tend(this.#standsBy === false);
     return waitMs;
   }
 

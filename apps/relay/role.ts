@@ -113,7 +113,7 @@ export class RelayRole implements Task {
     const relay = new Relay({
       buffer,
       publish,
-      tend: () => housekeeping.tend(),
+      tend: (works) => housekeeping.tend(works),
       storeAlarm: this.#storeAlarm,
       logAlarm: this.#logAlarm,
       clock,

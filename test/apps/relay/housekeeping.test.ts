@@ -13,12 +13,15 @@ function scene() {
     removable: 0,
     error: null as Error | null,
     looks: 0,
+    works: true,
+    tookMs: 0,
     steps: [] as string[],
   };
   const housekeeping = new Housekeeping({
     buffer: {
-      backlog: () => {
+      backlog: async () => {
         world.looks += 1;
+        await clock.advance(world.tookMs);
         return world.error ? Promise.reject(world.error) : Promise.resolve(world.backlog);
       },
       blockers: () => Promise.resolve(world.blockers),
@@ -39,7 +42,7 @@ function scene() {
   /** As the relay does after each round. */
   const goesOn = async (forMs: number): Promise<void> => {
     for (let ms = 0; ms < forMs; ms += 50) {
-      await housekeeping.tend();
+      await housekeeping.tend(world.works);
       await clock.advance(50);
     }
   };
@@ -67,7 +70,7 @@ test("rows that wait for more than 10 s at two looks in a row are told, with the
   expect(told()).toEqual([]);
   expect(log.lines.map(({ level, message }) => `${level} ${message}`)).toEqual([
     "warn event buffer's backlog grows",
-    "info event buffer's backlog is gone",
+    "info event buffer's backlog grows no more",
   ]);
 });
 
@@ -124,5 +127,31 @@ test("a database that refuses is asked again later, and publishing hears nothing
   expect(log.lines).toMatchObject([{ level: "warn", message: "event buffer not tended" }]);
   world.error = null;
   await goesOn(5_000);
+  expect(world.looks).toBe(2);
+});
+
+test("a relay that stands by tells nothing of what the other one sees by now", async () => {
+  const { world, goesOn, told, value } = scene();
+  world.backlog = { waiting: 7, oldestMs: 60_000, setAside: 2 };
+  await goesOn(6_000);
+  expect(told()).toHaveLength(1);
+  world.works = false;
+  await goesOn(1_000);
+  expect([told(), await value("backlog_rows"), world.looks]).toEqual([[], 0, 2]);
+  world.works = true;
+  await goesOn(50);
+  expect(await value("backlog_rows")).toBe(7);
+});
+
+test("a look that takes long, or is given up, is taken so much more seldom", async () => {
+  const { world, goesOn } = scene();
+  world.tookMs = 2_000;
+  await goesOn(35_000);
+  expect(world.looks).toBe(1);
+  world.error = new Error("Query read timeout");
+  await goesOn(10_000);
+  expect(world.looks).toBe(2);
+  world.error = null;
+  await goesOn(35_000);
   expect(world.looks).toBe(2);
 });

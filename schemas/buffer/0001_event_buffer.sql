@@ -16,7 +16,8 @@
 --
 -- A row waits (recorded and set_aside NULL), then is recorded (on the log since then) or set_aside (a code of the HTTP contract, and
 -- why). Its content never changes, and it is not deleted while it waits. Anything that a writer gives for the columns from data_bytes on
--- is overwritten. Recorded rows are removed in small steps, oldest positions first, $1 the last position of the step before:
+-- is overwritten. Recorded rows are removed in steps of 1,000 (docs/event-buffer says why), oldest positions
+-- first, $1 the last position of the step before:
 --   DELETE FROM spillway.event_buffer WHERE position = ANY (ARRAY(SELECT position FROM (
 --     SELECT position, recorded FROM spillway.event_buffer WHERE recorded IS NOT NULL AND position > $1 ORDER BY position LIMIT $2
 --   ) AS oldest WHERE recorded < now() - $3::interval)) RETURNING position
@@ -38,7 +39,7 @@ CREATE TABLE spillway.event_buffer (
   set_aside     text,
   set_aside_why text,
   CONSTRAINT event_buffer_pkey PRIMARY KEY (position)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_analyze_scale_factor = 0,
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 20000, autovacuum_analyze_scale_factor = 0,
         autovacuum_analyze_threshold = 100000);
 
 CREATE INDEX event_buffer_waiting ON spillway.event_buffer (position) WHERE recorded IS NULL AND set_aside IS NULL;

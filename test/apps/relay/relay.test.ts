@@ -137,6 +137,9 @@ test("a full log makes the relay wait as long as it says, within bounds, and is 
   void start();
   await clock.advance(14_900);
   expect([asked, world.waiting, world.troubles.log]).toEqual([3, 1, null]);
+  // Half of it would find no more room.
+  expect(world.pages.map(([, rowsMax]) => rowsMax)).toEqual([1_000, 1_000, 1_000]);
+  expect(world.calls).not.toContain("release");
   world.publishes = () => Promise.resolve();
   await clock.advance(5_000);
   expect(world.waiting).toBe(0);

@@ -5,6 +5,7 @@ import { benchIngest } from "./ingest.ts";
 import { benchLive } from "./live/live.ts";
 import { benchPath } from "./path.ts";
 import { benchRead } from "./read/read.ts";
+import { benchRelay } from "./relay/relay.ts";
 import { type Report, tell } from "./report.ts";
 import { benchSink } from "./sink/sink.ts";
 import { type BenchStack, type Needs, startStack } from "./stack.ts";
@@ -19,14 +20,15 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
   path      from the acknowledgement until an event is readable, saved, and in a live frame
   sink      rows/s of a backlog, next to a bare COPY loop and to one INSERT an event; several sinks; repeated ids
   read      pages/s, next to Fastify and pg doing the plain SELECT; near and 30 ms away; what the read barrier costs
+  relay     rows/s from an application's event buffer to the log, next to a naive loop; what emit costs; commit to readable
   tail      pages of a node with millions of unsaved events, next to one that has them all in memory; its memory and stops
   throttle  what the sink leaves to others who use the database, next to fixed batches and a latency limiter
   hour      the same over an hour of checkpoints, autovacuum and a growing table; Ctrl-C reports what it has so far
   growth    what a row costs while the table grows, as it is and in 16 hash partitions; Ctrl-C reports what it has so far
 
-  --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3; read: 3)
+  --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3; read: 3; relay: 5)
   --events   in the backlog (sink; default 400000; tail: 10000000), in each table (growth; default 20000000)
-  --seconds  of each turn (ingest: default 4; throttle: 5; read: 2), or of the whole measurement (live: 10 each; path: 20; hour: 3600)
+  --seconds  of each turn (ingest: default 4; throttle: 5; read: 2; relay: 4), or of the whole measurement (live: 10 each; path: 20; hour: 3600)
   --out      folder for plots (throttle, hour, growth)
   --json     writes everything measured into FILE too
 `;
@@ -65,6 +67,10 @@ const QUESTIONS: Readonly<Record<string, Question>> = {
   read: {
     needs: { kafka: true, postgres: POSTGRES },
     ask: (stack, { rounds, seconds }) => benchRead(stack, count(rounds, 3), count(seconds, 2)),
+  },
+  relay: {
+    needs: { kafka: true, postgres: POSTGRES },
+    ask: (stack, { rounds, seconds }) => benchRelay(stack, count(rounds, 5), count(seconds, 4)),
   },
   tail: {
     needs: { kafka: true, postgres: {} },

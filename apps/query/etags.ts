@@ -29,12 +29,12 @@ export interface Answered {
   readonly body: Uint8Array;
 }
 
-/** Full, saved as a whole, and not at the end of what there is. */
+/** Full, saved as a whole, shown by the database to hold no copy, and not at the end of what there is. */
 export function neverChanges(
   { before, limit, order }: PageQuery,
-  { events, next, hasMore, savedThrough }: Page,
+  { events, next, hasMore, savedThrough, unchecked }: Page,
 ): boolean {
-  if (savedThrough === null || !hasMore || events.length < limit) return false;
+  if (unchecked || savedThrough === null || !hasMore || events.length < limit) return false;
   if (order === "asc") return comparePlaces(next, savedThrough) <= 0;
   const unsaved = { ...savedThrough, offset: savedThrough.offset + 1n };
   return before !== null && comparePlaces(before, unsaved) <= 0;

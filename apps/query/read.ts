@@ -39,6 +39,8 @@ export interface Page {
   readonly hasMore: boolean;
   /** Up to here the client's events are saved; null: nothing is. */
   readonly savedThrough: Place | null;
+  /** The database was not asked for copies: it may show one, whatever is saved since. */
+  readonly unchecked?: true;
 }
 
 export interface ReaderParts {
@@ -150,7 +152,7 @@ export class Reader {
     if (!isInTail(reading, pin) && (query.order === "asc" || !merged.hasMore))
       throw storeUnreachable(checkpoints.away, cause);
     metrics.queryUncheckedEvents.inc(merged.events.length);
-    return { ...merged, savedThrough: savedThrough(order, known) };
+    return { ...merged, savedThrough: savedThrough(order, known), unchecked: true };
   }
 
   /**
@@ -218,13 +220,11 @@ export class Reader {
   }
 
   #page({ order, query }: Reading, sources: readonly Source[], covered: bigint, nextOffset: bigint | null): Page {
-    const merged = this.#merged(order, query, sources, covered);
-    return { ...merged, savedThrough: savedThrough(order, nextOffset) };
+    return { ...this.#merged(order, query, sources, covered), savedThrough: savedThrough(order, nextOffset) };
   }
 
   #merged(order: ClientOrder, query: PageQuery, sources: readonly Source[], covered: bigint): Merged {
-    const { queryPages } = this.#parts.metrics;
-    queryPages.inc({ view: query.view });
+    this.#parts.metrics.queryPages.inc({ view: query.view });
     return assemble(sources, query.limit, PAGE_BYTES_MAX, endOf(order, query, covered));
   }
 

@@ -28,6 +28,7 @@ test("a page never changes when it is full, saved as a whole, and more comes beh
   expect(neverChanges(usual, { ...full, savedThrough: { epoch: 1, offset: 9n } })).toBe(false);
   expect(neverChanges(usual, { ...full, savedThrough: null })).toBe(false);
   expect(neverChanges(usual, { ...full, hasMore: false })).toBe(false);
+  expect(neverChanges(usual, { ...full, unchecked: true })).toBe(false);
   expect(neverChanges(usual, { ...full, events: ["x"] })).toBe(false);
 });
 

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Barrier } from "../../../apps/query/barrier.ts";
 import { Checkpoints } from "../../../apps/query/checkpoints.ts";
+import { neverChanges } from "../../../apps/query/etags.ts";
 import { comparePlaces, ORIGIN, type Place } from "../../../apps/query/places.ts";
 import { Reach } from "../../../apps/query/reach.ts";
 import { type Page, type PageQuery, Reader } from "../../../apps/query/read.ts";
@@ -427,6 +428,25 @@ test("with the database away, pages that need no saved rows are served, others a
   away.storeError = null;
   await away.checkpoints.refresh();
   expect((await away.read("a")).events).toEqual(truth.map(({ json }) => json));
+});
+
+test("what the database was not asked about is not told to caches as lasting, saved though it is", async () => {
+  const one = node(100);
+  const from = { epoch: 2, offset: 9n };
+  one.model.checkpoint = one.model.nextOffset;
+  // Saved records stay in the tail for a moment, and while the database is away for as long as that.
+  await one.checkpoints.refresh();
+  const ranges = [{ after: from }, { order: "desc", after: from, before: { ...from, offset: 60n } }] as const;
+  for (const range of ranges) {
+    const query = { ...PLAIN, ...range, limit: 2 };
+    one.storeError = null;
+    await one.checkpoints.refresh();
+    expect(neverChanges(query, await one.read("a", query))).toBe(true);
+    one.storeError = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+    const page = await one.read("a", query);
+    expect([page.events.length, page.hasMore]).toEqual([2, true]);
+    expect(neverChanges(query, page)).toBe(false);
+  }
 });
 
 test("a mistake in SQL is no outage", async () => {

@@ -67,6 +67,11 @@ export class Line implements Runner {
     return this.#wire.open && !this.#ended ? this.#live.outflow.room(this.#waitingBytes) : 0;
   }
 
+  /** Whether it has more to take than it may be sent. */
+  get clogged(): boolean {
+    return this.#waitingBytes > 0 && this.room === 0;
+  }
+
   has(clientId: string): boolean {
     return this.#subscriptions.has(clientId);
   }
@@ -165,7 +170,8 @@ export class Line implements Runner {
         this.#wire.silent();
         return;
       }
-      if (this.room > 0) this.#wire.ping();
+      // Also where others have taken all the room: who is not asked cannot answer.
+      this.#wire.ping();
       this.beat();
       this.#beat();
     });

@@ -44,6 +44,8 @@ export class LiveSocket implements Wire {
   readonly #socket: WebSocket;
   readonly #parts: SocketParts;
   readonly #allowance: Allowance;
+  /** Said while its answers were not taken: what was read from the network at once, 64 KiB at most. */
+  readonly #unheard: (Message | null)[] = [];
   #access: Access = noAccess;
   #asked: () => Asked | null = () => null;
   #line: Line | null = null;
@@ -58,7 +60,10 @@ export class LiveSocket implements Wire {
     this.#allowance = new Allowance(parts.clock.elapsed());
     socket.on("close", () => this.#end());
     socket.on("pong", () => this.#line?.alive());
-    socket.on("message", (data: Buffer, isBinary: boolean) => this.#said(parseMessage(data, isBinary)));
+    socket.on("message", (data: Buffer, isBinary: boolean) => {
+      this.#unheard.push(parseMessage(data, isBinary));
+      this.#hear();
+    });
   }
 
   /**
@@ -89,7 +94,10 @@ export class LiveSocket implements Wire {
   }
 
   write(bytes: Buffer, taken: () => void): void {
-    this.#socket.send(bytes, { binary: false }, taken);
+    this.#socket.send(bytes, { binary: false }, () => {
+      taken();
+      this.#hear();
+    });
   }
 
   ping(): void {
@@ -116,6 +124,18 @@ export class LiveSocket implements Wire {
     } catch (error) {
       this.#refuse(problemOf(error, this.#parts.log));
     }
+  }
+
+  /** Who leaves its answers is not listened to: messages cost nothing, and their answers would take the room of all others. */
+  #hear(): void {
+    while (this.#unheard.length > 0) {
+      if (this.#line?.clogged) {
+        this.#socket.pause();
+        return;
+      }
+      this.#said(this.#unheard.shift() ?? null);
+    }
+    if (this.#socket.isPaused) this.#socket.resume();
   }
 
   #said(message: Message | null): void {

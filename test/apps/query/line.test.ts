@@ -241,6 +241,16 @@ describe("a beat", () => {
   });
 });
 
+test("who takes everything is asked for a sign of life though others have taken all room", () => {
+  const scene = new LiveScene();
+  const { live, clock } = scene;
+  const reader = new Reader(scene);
+  live.outflow.add(64 * 1024 * 1024);
+  expect(reader.line.room).toBe(0);
+  clock.advance(live.heartbeatMs);
+  expect([reader.pings, reader.line.clogged]).toEqual([1, false]);
+});
+
 test("followers of one client are sent the very same bytes, printed once", async () => {
   const scene = new LiveScene();
   const readers = Array.from({ length: 50 }, () => new Reader(scene).follow("shared", null));

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { tokenHash } from "#lib/access.ts";
 import { BEGINNING, encodeCursor } from "#lib/cursor.ts";
@@ -235,6 +235,29 @@ describe("one socket", () => {
     await until("all answers", () => patient.frames.length === 1_100);
     patient.say({ op: "unsubscribe", clientId: "a" });
     expect(await patient.ended()).toBe(4429);
+  });
+
+  test("is not listened to while it leaves its answers: they take no room from others, and all come in the end", async () => {
+    const [who = ""] = names("who");
+    const held = vi.spyOn(scene.metrics.queryLiveBytes, "set");
+    const deaf = await Client.open(url);
+    deaf.socket.pause();
+    const ids = Array.from({ length: 900 }, (_, n) => `${n}-${"x".repeat(16_000)}`);
+    for (const clientId of ids) deaf.say({ op: "unsubscribe", clientId });
+    const other = await Client.open(url);
+    // As often as it takes to read 14 MB from a socket.
+    for (let n = 1; n <= 300; n++) {
+      other.say({ op: "unsubscribe", clientId: who });
+      await until("the answer", () => other.of(who).length === n);
+    }
+    deaf.socket.resume();
+    await until("all answers", () => deaf.frames.length === ids.length);
+    expect(deaf.frames.map(({ clientId }) => clientId)).toEqual(ids);
+    // Its share, and one answer more.
+    expect(Math.max(...held.mock.calls.map(([bytes]) => bytes))).toBeLessThan(300_000);
+    held.mockRestore();
+    deaf.socket.close();
+    other.socket.close();
   });
 
   test("closes with the client of its address, and not with that of a message", async () => {

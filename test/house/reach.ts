@@ -35,6 +35,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   schemas: ["schemas"],
   clients: ["clients"],
   infra: ["infra", "apps", "clients", "lib", "schemas"],
+  examples: ["examples", "infra", "lib", "schemas"],
   bench: ["bench", "infra", "apps", "clients", "lib", "schemas"],
 };
 

@@ -31,7 +31,7 @@ export interface Import {
   readonly node: Node;
 }
 
-const FOLDERS = ["apps", "clients", "lib", "schemas", "infra", "bench", "test"];
+const FOLDERS = ["apps", "clients", "lib", "schemas", "infra", "examples", "bench", "test"];
 const ENDINGS = /\.(ts|sql|js|css|html|md|json|avsc)$/;
 
 /** @param root the project's folder */

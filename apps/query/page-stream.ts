@@ -4,7 +4,7 @@ import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
 import { LineAnswer } from "#lib/ndjson.ts";
 import { type Problem, ProblemError, problem } from "#lib/problem.ts";
-import type { Room } from "#lib/room.ts";
+import { type Hold, Room } from "#lib/room.ts";
 import { savedThrough, VARY } from "./answers.ts";
 import { type ClientOrder, earlier, type Place } from "./places.ts";
 import type { Reach } from "./reach.ts";
@@ -68,14 +68,45 @@ export interface PageStreamsParts {
   readonly log: Log;
 }
 
+/** A stream's place among the node's. Whoever has not been sent a page for long gives it to one who comes. */
+class Seat {
+  readonly #seats: Room;
+  #hold: Hold | null = null;
+  #answer: LineAnswer | null = null;
+  #lost = false;
+
+  constructor(seats: Room) {
+    this.#seats = seats;
+  }
+
+  /** Takes one, or begins its time anew. @throws ProblemError overloaded */
+  take(answer: LineAnswer | null): void {
+    this.#answer = answer;
+    this.#hold?.release();
+    if (!this.#lost) this.#hold = this.#seats.take(1, () => this.#lose());
+    if (this.#lost || this.#hold === null)
+      throw new ProblemError(problem("overloaded", `${STREAMS_MAX} streams are being sent by this node: try another.`));
+  }
+
+  leave(): void {
+    this.#hold?.release();
+  }
+
+  #lose(): void {
+    this.#lost = true;
+    this.#answer?.cut();
+  }
+}
+
 /** All streams of a node. */
 export class PageStreams {
   readonly #parts: PageStreamsParts;
-  #open = 0;
+  readonly #seats: Room;
   #stopping = false;
 
   constructor(parts: PageStreamsParts) {
     this.#parts = parts;
+    this.#seats = new Room(STREAMS_MAX, parts.clock);
   }
 
   /** Each ends after the page that is under way. */
@@ -88,14 +119,14 @@ export class PageStreams {
    * @throws ProblemError overloaded; what the first page throws
    */
   async send(pages: AsyncGenerator<Page, void>, order: ClientOrder, reply: FastifyReply): Promise<void> {
-    if (this.#open >= STREAMS_MAX)
-      throw new ProblemError(problem("overloaded", `${this.#open} streams are being sent by this node: try another.`));
-    this.#open++;
+    const seat = new Seat(this.#seats);
+    seat.take(null);
     try {
       const { value: first } = await pages.next();
-      if (first) await this.#sendFrom(first, pages, order, reply);
+      seat.take(null);
+      if (first) await this.#sendFrom(first, pages, order, { reply, seat });
     } finally {
-      this.#open--;
+      seat.leave();
       await pages.return();
     }
   }
@@ -104,7 +135,7 @@ export class PageStreams {
     first: Page,
     pages: AsyncGenerator<Page, void>,
     order: ClientOrder,
-    reply: FastifyReply,
+    { reply, seat }: { reply: FastifyReply; seat: Seat },
   ): Promise<void> {
     const { room, clock } = this.#parts;
     const answer = new LineAnswer(reply, room, {
@@ -115,9 +146,11 @@ export class PageStreams {
     let sent = "";
     let next = "";
     try {
+      seat.take(answer);
       for (let page: Page | undefined = first; page; page = (await pages.next()).value ?? undefined) {
         if (!(await answer.write(page.events.map((event) => `${event}\n`).join("")))) throw crowded(room);
         if (answer.gone) return;
+        seat.take(answer);
         next = order.cursor(page.next);
         sent = JSON.stringify({ next, hasMore: page.hasMore });
         if (this.#stopping && page.hasMore) throw new ProblemError(LEAVING);

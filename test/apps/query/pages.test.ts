@@ -61,12 +61,12 @@ afterEach(async () => {
   }
 });
 
-async function given(query: FakeQuery, keys: Parameters<typeof parseKeys>[0] | null = null) {
+async function given(query: FakeQuery, keys: Parameters<typeof parseKeys>[0] | null = null, late = { ms: 0 }) {
   const ready = () => ({ ready: true, missing: [] });
   const access = keys === null ? null : parseKeys(keys);
   const server = await createServer({ log, metrics: createMetrics(), access, ready, title: "T" });
   servers.push(server);
-  registerPages(server, { query, clock, log });
+  registerPages(server, { query, clock: { ...clock, elapsed: () => clock.elapsed() + late.ms }, log });
   const leaving = Promise.withResolvers<void>();
   // Behind the routes' own.
   server.addHook("preClose", (done) => {
@@ -216,6 +216,24 @@ describe("a stream", () => {
     gate.resolve();
     for (const lines of await Promise.all(all)) expect(lines.length).toBe(11);
     expect((await stream()).length).toBe(11);
+  });
+
+  test("that has not moved for long gives its place to one who comes", async () => {
+    const query = new FakeQuery(1_500);
+    const late = { ms: 0 };
+    const { ask, stream } = await given(query, null, late);
+    const gate = Promise.withResolvers<void>();
+    query.before = ({ after }) => (after.offset > 500n ? gate.promise : Promise.resolve());
+    const all = Array.from({ length: 64 }, () => stream());
+    await until("all wait for their second page", () => query.asked.length === 128);
+    late.ms = 5_000;
+    expect((await ask("", { accept: "application/x-ndjson" })).status).toBe(503);
+    late.ms = 15_000;
+    expect((await stream("&limit=10")).length).toBe(11);
+    gate.resolve();
+    const ends = await Promise.allSettled(all);
+    expect(ends.filter(({ status }) => status === "rejected")).toHaveLength(1);
+    expect((await stream()).length).toBe(1_501);
   });
 
   test.each([

@@ -220,6 +220,7 @@ describe("one of each role, every session counted", () => {
     // Nobody else of ours connects under another name.
     const known = new Set([...Object.keys(BUDGET), "", "sampler"]);
     expect([...sampler.most.keys()].filter((name) => !known.has(name))).toEqual([]);
+    await spillway.saved();
     await spillway.check({ okIds: 300, pages: 300, rows: 300 });
   });
 });

@@ -1,4 +1,5 @@
 /** What there really is: dumps of the topic, rows, checkpoints and dead letters, read past the product's own code paths. */
+import pg from "pg";
 import { systemClock as clock } from "#lib/clock.ts";
 import { connectKafka } from "#lib/kafka/client.ts";
 import type { LogAdmin, OffsetRange, PartitionReader } from "#lib/kafka/ports.ts";
@@ -108,8 +109,10 @@ function eventOf(
   return { clientId, id, type, content };
 }
 
+type Queried = Pick<Database, "query">;
+
 /** @param partitions of the topic */
-async function readRows(database: Database, partitions: number): Promise<SavedRow[]> {
+async function readRows(database: Queried, partitions: number): Promise<SavedRow[]> {
   const rows = await database.query<{
     c: string;
     o: string;
@@ -137,7 +140,7 @@ async function readRows(database: Database, partitions: number): Promise<SavedRo
 }
 
 /** S by partition; empty before the store was made. */
-export async function readCheckpoints(database: Database): Promise<Map<number, bigint>> {
+export async function readCheckpoints(database: Queried): Promise<Map<number, bigint>> {
   const [made] = await database.query<{ made: boolean }>(
     "SELECT to_regclass('spillway.checkpoint') IS NOT NULL AS made",
   );
@@ -166,22 +169,38 @@ export async function untilSaved(view: LogView, database: Database, limitMs = 60
 
 /** All of it but the final reads. The topic is read last, so that every row and checkpoint has its record. */
 export async function readTruth(view: LogView, database: Database): Promise<Omit<Truth, "finals">> {
-  const [made] = await database.query<{ made: boolean }>("SELECT to_regclass('spillway.event') IS NOT NULL AS made");
   const partitions = (await view.offsets()).size;
-  const checkpoints = await readCheckpoints(database);
-  const rows = made?.made ? await readRows(database, partitions) : [];
-  const dead = made?.made
-    ? await database.query<{ partition: number; o: string }>(
-        'SELECT partition, "offset"::text AS o FROM spillway.dead_letter',
-      )
-    : [];
+  const store = await inOneSnapshot(database.url, (snapshot) => readStore(snapshot, partitions));
   const topic = await view.records();
   const logStarts = new Map([...(await view.offsets())].map(([partition, { low }]) => [partition, low]));
+  return { topic, logStarts, ...store };
+}
+
+async function readStore(database: Queried, partitions: number): Promise<Pick<Truth, "rows" | "checkpoints" | "dead">> {
+  const checkpoints = await readCheckpoints(database);
+  const [made] = await database.query<{ made: boolean }>("SELECT to_regclass('spillway.event') IS NOT NULL AS made");
+  if (!made?.made) return { rows: [], checkpoints, dead: [] };
+  const dead = await database.query<{ partition: number; o: string }>(
+    'SELECT partition, "offset"::text AS o FROM spillway.dead_letter',
+  );
   return {
-    topic,
-    logStarts,
-    rows,
+    rows: await readRows(database, partitions),
     checkpoints,
     dead: dead.map(({ partition, o }) => ({ partition, offset: BigInt(o) })),
   };
+}
+
+/** A sink may still save: rows and checkpoints of different moments would contradict each other. */
+async function inOneSnapshot<T>(url: string, read: (snapshot: Queried) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    return await read({
+      query: async <Row>(text: string, values: readonly unknown[] = []) =>
+        (await client.query(text, [...values])).rows as Row[],
+    });
+  } finally {
+    await client.end();
+  }
 }

@@ -1,5 +1,8 @@
 import { defineConfig } from "vitest/config";
 
+/** It measures how sinks share the machine: what ran beside it would have its part. */
+const ALONE = "test/promises/sinks-share-the-work.test.ts";
+
 export default defineConfig({
   test: {
     globals: false,
@@ -21,12 +24,23 @@ export default defineConfig({
         test: {
           name: "promises",
           include: ["test/promises/**/*.test.ts", "test/real/**/*.test.ts"],
+          exclude: [ALONE],
           globalSetup: ["./test/promises/setup.ts"],
           testTimeout: 120_000,
           hookTimeout: 180_000,
           // Two files at a time: most of what they do is wait. Each has topics and databases of its own.
           maxWorkers: 2,
           pool: "forks",
+        },
+      },
+      {
+        test: {
+          name: "alone",
+          include: [ALONE],
+          globalSetup: ["./test/promises/setup.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+          sequence: { groupOrder: 1 },
         },
       },
       {

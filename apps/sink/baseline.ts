@@ -19,16 +19,27 @@ export class Baseline {
   /** When it was last confirmed; NaN: not since it was recalled, at this age. */
   #atMs = Number.NaN;
   #ageMs = 0;
+  #samples = 0;
+
+  /** How often something was learned here: whether there is news. */
+  get samples(): number {
+    return this.#samples;
+  }
 
   /** null: nothing yet. */
   get learned(): Learned | null {
     return Number.isNaN(this.#base) ? null : { cost: this.#base, ageMs: Number.isNaN(this.#atMs) ? this.#ageMs : 0 };
   }
 
-  /** Goes on from what was learned before. Its age counts; time in which a sink runs and has next to nothing to save does not. */
-  recall({ cost, ageMs }: Learned): void {
+  /**
+   * Goes on from what was learned before, or by another sink. Its age counts; time in which a sink runs and has next to nothing
+   * to save before its first sample does not.
+   * @param atMs monotonic, now
+   */
+  recall({ cost, ageMs }: Learned, atMs: number): void {
     this.#base = cost;
     this.#ageMs = ageMs;
+    if (!Number.isNaN(this.#atMs)) this.#atMs = atMs - ageMs;
   }
 
   /**
@@ -37,6 +48,7 @@ export class Baseline {
    * @returns the last batches' cost, and how many times the baseline that is; 1 until it is known
    */
   learn(cost: number, atMs: number): { readonly cost: number; readonly stretch: number } {
+    this.#samples++;
     this.#costs = [...this.#costs, cost].slice(-COSTS);
     const middle = [...this.#costs].sort((a, b) => a - b)[this.#costs.length >> 1] as number;
     if (this.#costs.length < COSTS) return { cost: middle, stretch: 1 };

@@ -82,9 +82,16 @@ export class AdaptiveController implements Controller {
     return { ...(copy.learned && { copy: copy.learned }), ...(stage.learned && { stage: stage.learned }) };
   }
 
-  recall({ copy, stage }: Memory): void {
-    if (copy) this.#baselines.copy.recall(copy);
-    if (stage) this.#baselines.stage.recall(stage);
+  /** How many batches of each way told something. */
+  get samples(): Readonly<Record<Sample["way"], number>> {
+    const { copy, stage } = this.#baselines;
+    return { copy: copy.samples, stage: stage.samples };
+  }
+
+  /** @param atMs now, by the clock of the samples */
+  recall({ copy, stage }: Memory, atMs: number): void {
+    if (copy) this.#baselines.copy.recall(copy, atMs);
+    if (stage) this.#baselines.stage.recall(stage, atMs);
   }
 
   decide(urgency: number): Decision {

@@ -297,7 +297,7 @@ test("a night without batches does not make a busy morning normal", () => {
 test("nor does one that begins with a restart: what was recalled is as old as the pause was, whatever trickled since", () => {
   for (const ageMs of [60_000, 3 * 3_600_000]) {
     const controller = new AdaptiveController();
-    controller.recall({ copy: { cost: 0.014, ageMs } });
+    controller.recall({ copy: { cost: 0.014, ageMs } }, 0);
     const observe = (atMs: number, units: number, rowsMs: number): void =>
       controller.observe({ atMs, way: "copy", units, tripMs: 0.2, rowsMs, trips: 2, totalMs: rowsMs + 5 });
     for (let minute = 0; minute < 8 * 60; minute++) observe(minute * 60_000, 10, 2);

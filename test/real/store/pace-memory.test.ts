@@ -1,5 +1,6 @@
-/** A sink that restarts while others use the database knows what it costs at rest, and goes on resting. */
+/** Sinks know what the database costs at rest from each other, and from before they restarted: whoever comes rests as the others do. */
 import { expect, onTestFinished, test } from "vitest";
+import type { Pool } from "#lib/postgres/pool.ts";
 import { AdaptiveController, type Sample } from "../../../apps/sink/controller.ts";
 import { Keeper } from "../../../apps/sink/memory.ts";
 import { fakeClock } from "../../support/fake-clock.ts";
@@ -20,8 +21,11 @@ async function given() {
   onTestFinished(() => store[Symbol.asyncDispose]());
   const clock = fakeClock();
   const stop = new AbortController();
-  const keep = (controller: AdaptiveController, storeIsAway = () => false): Promise<void> =>
-    new Keeper({ pool: store.pool, controller, storeIsAway, clock, log: silentLog }).run(stop.signal);
+  const keep = (
+    controller: AdaptiveController,
+    storeIsAway = () => false,
+    pool: Pick<Pool, "query"> = store.pool,
+  ): Promise<void> => new Keeper({ pool, controller, storeIsAway, clock, log: silentLog }).run(stop.signal);
   const kept = (): Promise<{ way: string }[]> =>
     store.database.query<{ way: string }>("SELECT way FROM spillway.pace ORDER BY way");
   /** A new sink, once it has recalled what there is. */
@@ -55,6 +59,48 @@ test("a restarted sink rests for the load that is there already, by what each wa
   const ignorant = new AdaptiveController();
   feed(ignorant, "copy", clock.elapsed(), 80);
   expect(ignorant.decide(0).restMs).toBe(0);
+});
+
+test("what one sink finds to be cheaper the others know within seconds", async () => {
+  const { clock, keep } = await given();
+  const [one, other] = [new AdaptiveController(), new AdaptiveController()];
+  void keep(one);
+  void keep(other);
+  const agreed = (cost: number): Promise<unknown> =>
+    until(`both think that a unit costs ${cost} ms at rest`, async () => {
+      await clock.advance(1_000);
+      feed(other, "copy", clock.elapsed(), 80);
+      return [one, other].every(({ memory }) => Math.abs((memory.copy?.cost ?? 0) / cost - 1) < 0.05);
+    });
+  feed(one, "copy", clock.elapsed(), 80);
+  await agreed(0.08);
+  for (let n = 0; n < 4; n++) feed(one, "copy", clock.elapsed(), 20);
+  await agreed(0.02);
+  feed(other, "copy", clock.elapsed(), 80);
+  expect(other.decide(0).restMs).toBeGreaterThan(0);
+});
+
+test("of two that tell at once what they know, the least counts", async () => {
+  const { store, keep, kept } = await given();
+  const [one, other] = [new AdaptiveController(), new AdaptiveController()];
+  feed(one, "copy", 0, 20);
+  feed(other, "copy", 0, 80);
+  // Both have read that there is nothing yet.
+  const { pool } = store;
+  const read = Promise.withResolvers<void>();
+  let reads = 0;
+  const query: typeof pool.query = async (...given) => {
+    const rows = await pool.query<never>(...given);
+    if (++reads === 2) read.resolve();
+    if (reads <= 2) await read.promise;
+    return rows;
+  };
+  void keep(one, () => false, { query });
+  void keep(other, () => false, { query });
+  await until("both have told", async () => reads === 4 && (await kept()).length === 1);
+  expect(await store.database.query("SELECT round(unit_ms::numeric, 3)::float8 AS cost FROM spillway.pace")).toEqual([
+    { cost: 0.02 },
+  ]);
 });
 
 test("a sink that had only a trickle all night and restarts in the morning knows it too", async () => {

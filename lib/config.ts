@@ -81,14 +81,6 @@ export const logSettings = {
   }),
 };
 
-/** Roles that use the database. */
-export const databaseSettings = {
-  DATABASE_URL: text("PostgreSQL, as `postgres://user:password@host:port/database`.", {
-    format: "postgres",
-    secret: true,
-  }),
-};
-
 /** Every role has a server, if only for its operator. */
 export const httpSettings = {
   HOST: text("Address to listen on. Anything but loopback needs keys.", { default: "127.0.0.1", format: "host" }),

@@ -72,6 +72,10 @@ const TABLE = {
   queryTailDiskReads: counter("query_tail_disk_reads_total", "Page reads whose range was partly on disk."),
   queryReadTo: gauge("query_read_to", "First offset that this node has not read, by partition.", "partition"),
   queryBarrierMs: histogram("query_barrier_ms", "Wait until this node had read as far as the log, in ms."),
+  queryPageWaitMs: histogram(
+    "query_page_wait_ms",
+    "Wait of a page that needs the database until a statement took it along or it was given up, in ms.",
+  ),
   queryPages: counter("query_pages_total", "Pages answered, by view.", "view"),
   queryUncheckedEvents: counter(
     "query_unchecked_events_total",
@@ -126,7 +130,7 @@ const COUNTED_BY: Readonly<Record<string, readonly Role[]>> = {
   sink: ["sink"],
   query: ["query"],
   relay: ["relay"],
-  pool: ["query", "sink"],
+  pool: ["query", "sink", "relay"],
 };
 
 /**

@@ -35,6 +35,8 @@ const WAIT_MS_MAX = 2_000;
 
 interface Asker<A> {
   readonly untilMs: number;
+  /** Since when it waits for a statement; null: it had one. */
+  sinceMs: number | null;
   readonly resolve: (answer: A) => void;
   readonly reject: (error: unknown) => void;
   cancelTimer: () => void;
@@ -52,14 +54,19 @@ export class Coalescer<Q extends Question, A> {
   readonly #connections: number;
   readonly #clock: Clock;
   readonly #ask: Ask<Q, A>;
+  readonly #waited: (ms: number) => void;
   readonly #queues = new Queues<Asked<Q, A>>();
   #arrived = 0;
   #inFlight = 0;
   #heavyInFlight = 0;
   #woken = false;
 
-  /** @param connections statements at once */
-  constructor(connections: number, clock: Clock, ask: Ask<Q, A>) {
+  /**
+   * @param connections statements at once
+   * @param waited is told how long each asker waited for a statement, or until it gave up
+   */
+  constructor(connections: number, clock: Clock, ask: Ask<Q, A>, waited: (ms: number) => void = () => undefined) {
+    this.#waited = waited;
     this.#connections = connections;
     this.#clock = clock;
     this.#ask = ask;
@@ -72,8 +79,8 @@ export class Coalescer<Q extends Question, A> {
   async ask(question: Q, timeoutMs: number): Promise<A> {
     const { promise, resolve, reject } = Promise.withResolvers<A>();
     const asked = this.#join(question);
-    const untilMs = this.#clock.elapsed() + timeoutMs;
-    const asker: Asker<A> = { untilMs, resolve, reject, cancelTimer: () => undefined };
+    const sinceMs = this.#clock.elapsed();
+    const asker: Asker<A> = { untilMs: sinceMs + timeoutMs, sinceMs, resolve, reject, cancelTimer: () => undefined };
     asked.askers.add(asker);
     this.#arm(asked, asker, Math.min(timeoutMs, WAIT_MS_MAX));
     this.#wake();
@@ -99,10 +106,17 @@ export class Coalescer<Q extends Question, A> {
     asker.cancelTimer();
     asker.cancelTimer = this.#clock.after(Math.max(0, ms), () => {
       const why = asked.waitsIn === null ? UNANSWERED : WAITED;
+      this.#waitEnds(asker);
       asked.askers.delete(asker);
       if (asked.askers.size === 0) this.#queues.remove(asked);
       asker.reject(new Error(why));
     });
+  }
+
+  /** Its wait is over; it may be asked for again. */
+  #waitEnds(asker: Asker<A>): void {
+    if (asker.sinceMs !== null) this.#waited(this.#clock.elapsed() - asker.sinceMs);
+    asker.sinceMs = null;
   }
 
   /** Once all that come in the same turn are there: a read barrier lets go of a crowd at once. */
@@ -150,6 +164,7 @@ export class Coalescer<Q extends Question, A> {
     const askers = batch.flatMap((asked) => [...asked.askers].map((asker) => ({ asked, asker })));
     const untilMs = askers.reduce((latest, { asker }) => Math.max(latest, asker.untilMs), nowMs);
     for (const { asked, asker } of askers) {
+      this.#waitEnds(asker);
       asker.cancelTimer();
       if (asker.untilMs < untilMs) this.#arm(asked, asker, asker.untilMs - nowMs);
     }

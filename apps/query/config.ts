@@ -1,13 +1,6 @@
 /** The query role's settings. */
-import {
-  databaseSettings,
-  httpSettings,
-  integer,
-  logSettings,
-  optionalText,
-  port,
-  processSettings,
-} from "#lib/config.ts";
+import { httpSettings, integer, logSettings, optionalText, port, processSettings } from "#lib/config.ts";
+import { databaseSettings } from "#lib/database-settings.ts";
 
 export const querySettings = {
   ...processSettings,

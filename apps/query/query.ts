@@ -55,9 +55,13 @@ export class Query implements Task {
     this.#settings = settings;
     this.#surroundings = surroundings;
     this.#begunMs = surroundings.clock.now();
-    const { DATABASE_URL: url, SPILLWAY_QUERY_CONNECTIONS_MAX: connectionsMax } = settings;
-    this.#database = databaseAddress(url);
-    this.#store = new Store({ url, connectionsMax, log: surroundings.log, clock: surroundings.clock });
+    this.#database = databaseAddress(settings.DATABASE_URL);
+    this.#store = new Store({
+      url: settings.DATABASE_URL,
+      connectionsMax: settings.SPILLWAY_QUERY_CONNECTIONS_MAX,
+      budget: settings.SPILLWAY_DATABASE_CONNECTIONS_MAX,
+      ...surroundings,
+    });
   }
 
   /** @throws ProblemError log-unreachable before the log was reached, behind when another log is in use */

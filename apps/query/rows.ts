@@ -1,5 +1,6 @@
 /** What is saved of a client, each time with the checkpoint from the same snapshot. One statement a question, or many. */
 import type { Clock } from "#lib/clock.ts";
+import type { Metrics } from "#lib/metrics.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
 import type { TailEvent } from "./client-tail.ts";
 import { Coalescer, type TOO_LARGE } from "./coalesce.ts";
@@ -28,11 +29,16 @@ export class Rows {
   readonly #clock: Clock;
   #rowBytes = ROW_BYTES;
 
-  /** @param connections of the pool */
-  constructor(pool: Pool, connections: number, clock: Clock) {
+  /** @param connections of the pool @param metrics where the waits of pages for one are counted */
+  constructor(pool: Pool, connections: number, clock: Clock, metrics?: Pick<Metrics, "queryPageWaitMs">) {
     this.#pool = pool;
     this.#clock = clock;
-    this.#pages = new Coalescer(connections, clock, (questions, timeoutMs) => this.#ask(questions, timeoutMs));
+    this.#pages = new Coalescer(
+      connections,
+      clock,
+      (questions, timeoutMs) => this.#ask(questions, timeoutMs),
+      (ms) => metrics?.queryPageWaitMs.observe(ms),
+    );
   }
 
   /**

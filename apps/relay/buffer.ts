@@ -50,13 +50,19 @@ const ROW_BYTES = 1_024;
 
 export class EventBuffer {
   readonly #pool: Pool;
+  /** Still to be done when the database is first reached; null: it was. */
+  #prepare: (() => Promise<void>) | null;
 
-  constructor(pool: Pool) {
+  /** @param prepare what to ask the database before anything else, until it has answered */
+  constructor(pool: Pool, prepare: (() => Promise<void>) | null = null) {
     this.#pool = pool;
+    this.#prepare = prepare;
   }
 
   /** @returns whether `holder` is the relay that works, for `forMs` from now on by the database's clock */
   async lease(holder: string, forMs: number): Promise<boolean> {
+    await this.#prepare?.();
+    this.#prepare = null;
     const rows = await this.#pool.rows(
       `INSERT INTO spillway.event_buffer_relay AS relay (holder, until)
          VALUES ($1, clock_timestamp() + $2::float8 * interval '1 ms')

@@ -1,5 +1,6 @@
 /** The relay's settings. */
-import { databaseSettings, httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { databaseSettings } from "#lib/database-settings.ts";
 import { retentionSettings } from "#lib/retention-settings.ts";
 
 export const relaySettings = {

@@ -16,6 +16,7 @@ import { isRecordRefused } from "#lib/kafka/errors.ts";
 import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { backoffMs } from "#lib/postgres/backoff.ts";
+import { isWrongStore } from "#lib/postgres/identity.ts";
 import { classify } from "#lib/postgres/sqlstate.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
 import type { Alarm } from "#lib/retention-alarm.ts";
@@ -191,6 +192,7 @@ export class Relay implements Task {
   }
 
   #storeFailed(error: unknown): number {
+    if (isWrongStore(error)) throw error;
     const { clock, storeAlarm, metrics } = this.#parts;
     const errorClass = classify(error);
     metrics.relayStoreErrors.inc({ class: errorClass });

@@ -6,6 +6,7 @@ import type { BatchProducer } from "#lib/kafka/ports.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
 import { Pool } from "#lib/postgres/pool.ts";
+import { requireRoom } from "#lib/postgres/room.ts";
 import { Publisher } from "#lib/publish.ts";
 import { LogGauge } from "#lib/retention.ts";
 import { Alarm } from "#lib/retention-alarm.ts";
@@ -59,7 +60,7 @@ export class RelayRole implements Task {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { contact, clock, log } = this.#surroundings;
+    const { contact, clock, log, metrics } = this.#surroundings;
     const sinceMs = clock.now();
     const connected = await connectLog("relay", this.#settings, this.#surroundings, signal, (why) => {
       this.#waiting = { what: `log: ${contact.brokers}: ${why}`, sinceMs };
@@ -75,6 +76,7 @@ export class RelayRole implements Task {
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
       log,
       clock,
+      counted: { metrics, pool: "relay" },
     });
     stack.defer(() => pool.close());
     // The process ends with this role: a timer that comes after its end finds no connection to cut.
@@ -102,7 +104,9 @@ export class RelayRole implements Task {
       contact,
       metrics,
     });
-    const buffer = new EventBuffer(pool);
+    const { DATABASE_URL: url, SPILLWAY_DATABASE_CONNECTIONS_MAX: budget } = this.#settings;
+    const wanted = { share: CONNECTIONS_MAX, held: () => pool.size.total, budget, address: databaseAddress(url) };
+    const buffer = new EventBuffer(pool, () => requireRoom(pool, wanted, log));
     const keepMs = this.#settings.SPILLWAY_BUFFER_KEEP_MS;
     const housekeeping = new Housekeeping({ buffer, keepMs, clock, log, metrics });
     const publish = async (events: readonly Event[]): Promise<unknown> => {

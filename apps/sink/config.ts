@@ -1,5 +1,6 @@
 /** The sink's settings. */
-import { databaseSettings, httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { databaseSettings } from "#lib/database-settings.ts";
 import { retentionSettings } from "#lib/retention-settings.ts";
 import { MARGIN_MS_MIN } from "./retention.ts";
 

@@ -8,6 +8,7 @@ import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
 import { ensureIdentity, isWrongStore } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
+import { requireRoom, type Wanted } from "#lib/postgres/room.ts";
 import { LogGauge } from "#lib/retention.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { databaseAddress } from "#lib/setting-forms.ts";
@@ -74,7 +75,7 @@ export class Sink implements Task {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { log, clock, contact } = this.#surroundings;
+    const { log, clock, contact, metrics } = this.#surroundings;
     const sinceMs = clock.now();
     const connected = await connectLog("sink", this.#settings, this.#surroundings, signal, (why) => {
       this.#waiting = { what: `log: ${contact.brokers}: ${why}`, sinceMs };
@@ -87,6 +88,7 @@ export class Sink implements Task {
         connectTimeoutMs: CONNECT_TIMEOUT_MS,
         log,
         clock,
+        counted: { metrics, pool: "sink" },
       });
       const cancel = whenAborted(signal, () => clock.after(STOP_MS_MAX, () => pool.abandon()));
       try {
@@ -101,13 +103,14 @@ export class Sink implements Task {
     }
   }
 
-  /** Waits for the database. @throws StoreBelongsElsewhere */
+  /** Waits for the database. @throws what `isWrongStore` tells */
   async #openStore(pool: Pool, { control }: ConnectedLog, signal: AbortSignal): Promise<void> {
     const { log, clock } = this.#surroundings;
     const contact = new StoreContact({ ...this.#surroundings, circuit: this.#circuit });
     this.#waiting = { what: "store: not opened yet", sinceMs: clock.now() };
     while (!signal.aborted) {
       try {
+        await requireRoom(pool, this.#wanted(pool), log);
         const files = await migrate(pool);
         if (files.length > 0) log.info("store brought up to date", { files: files.join(",") });
         await ensureIdentity(pool, control.identities());
@@ -119,6 +122,11 @@ export class Sink implements Task {
         await clock.sleep(contact.failed("store not opened yet", error, 0), signal);
       }
     }
+  }
+
+  #wanted(pool: Pool): Wanted {
+    const { DATABASE_URL: url, SPILLWAY_DATABASE_CONNECTIONS_MAX: budget } = this.#settings;
+    return { share: CONNECTIONS_MAX, held: () => pool.size.total, budget, address: databaseAddress(url) };
   }
 
   async #work(pool: Pool, connected: ConnectedLog, signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 /** Which log a database belongs to: kept beside the rows, so that no sink mixes two logs. */
 import type { LogIdentity } from "#lib/control.ts";
 import type { Pool } from "#lib/postgres/pool.ts";
+import { BudgetDoesNotHold } from "#lib/postgres/room.ts";
 
 /** The database holds the rows of another log. */
 export class StoreBelongsElsewhere extends Error {
@@ -40,7 +41,7 @@ class StoreNotUnicode extends Error {
 
 /** No wait mends these: the role must stop and say so. */
 export const isWrongStore = (error: unknown): boolean =>
-  error instanceof StoreBelongsElsewhere || error instanceof StoreNotUnicode;
+  error instanceof StoreBelongsElsewhere || error instanceof StoreNotUnicode || error instanceof BudgetDoesNotHold;
 
 /**
  * Of the epochs that the database knows.

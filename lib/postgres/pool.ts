@@ -1,10 +1,12 @@
 /** The pool of database connections, and the one way to run a statement or a transaction on it. */
-import { once } from "node:events";
 import pg from "pg";
-import { from as copyFrom } from "pg-copy-streams";
 import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
+import type { Metrics } from "#lib/metrics.ts";
 import { cancelStatement } from "./cancel.ts";
+import { begin, rolledBack, statements, type Transaction, type TransactionLimits, timed } from "./transaction.ts";
+
+export type { Transaction, TransactionLimits } from "./transaction.ts";
 
 export interface PoolSettings {
   /** postgres://… ; TLS as its `sslmode` says */
@@ -17,15 +19,11 @@ export interface PoolSettings {
   readonly connectTimeoutMs: number;
   readonly log: Log;
   readonly clock: Clock;
+  /** Where its connections and the waits for them are counted, under this name. */
+  readonly counted?: { readonly metrics: PoolMetrics; readonly pool: string };
 }
 
-/** Limits of one transaction; the server ends what exceeds them. */
-export interface TransactionLimits {
-  readonly lockTimeoutMs: number;
-  readonly statementTimeoutMs: number;
-  /** Between two statements, should this process freeze there. */
-  readonly idleTimeoutMs: number;
-}
+type PoolMetrics = Pick<Metrics, "poolConnections" | "poolWaiting" | "poolWaitMs">;
 
 type Row = Record<string, unknown>;
 
@@ -34,27 +32,22 @@ const CLOSE_MS_MAX = 3_000;
 const RECOVER_MS_MAX = 5_000;
 const CANCEL_AGAIN_MS = 250;
 
-/** Statements inside one transaction. */
-export interface Transaction {
-  /** What BEGIN took, in ms: a round trip in which the server does next to nothing. */
-  readonly beginMs: number;
-  query<R extends Row>(text: string, values?: readonly unknown[]): Promise<R[]>;
-  /** Runs `COPY … FROM STDIN` with its data in COPY's text format. */
-  copy(text: string, data: Buffer): Promise<void>;
-}
-
 /** @throws whatever the server, the driver or the pool's time-out gives; lib/postgres/sqlstate.ts tells what to do */
 export class Pool {
   readonly #pool: pg.Pool;
   readonly #clock: Clock;
   readonly #clients = new Set<pg.PoolClient>();
+  readonly #counted: PoolSettings["counted"];
 
-  constructor({ url, max, name, connectTimeoutMs, log, clock }: PoolSettings) {
+  constructor({ url, max, name, connectTimeoutMs, log, clock, counted }: PoolSettings) {
     this.#clock = clock;
+    this.#counted = counted;
     // No statement_timeout, lock_timeout or options here: PgBouncer refuses such a connection.
     this.#pool = new pg.Pool({
       connectionString: url,
       max,
+      // Once it has one it keeps one: others, who use up the database's connections while it is quiet, leave it that.
+      min: 1,
       application_name: name,
       connectionTimeoutMillis: connectTimeoutMs,
       idleTimeoutMillis: 30_000,
@@ -63,9 +56,13 @@ export class Pool {
     });
     // An idle or checked-out client whose connection dies emits `error`; without a listener the process exits.
     this.#pool.on("error", (error) => log.debug("database connection lost", { error: error.message }));
-    this.#pool.on("remove", (client) => this.#clients.delete(client));
+    this.#pool.on("remove", (client) => {
+      this.#clients.delete(client);
+      this.#count();
+    });
     this.#pool.on("connect", (client) => {
       this.#clients.add(client);
+      this.#count();
       client.on("error", (error) => log.debug("database connection lost", { error: error.message }));
     });
   }
@@ -99,12 +96,40 @@ export class Pool {
   }
 
   async #connect(): Promise<pg.PoolClient> {
+    const begunMs = this.#clock.elapsed();
     try {
-      return await this.#pool.connect();
+      const connected = this.#pool.connect();
+      this.#count();
+      return await connected;
     } catch (error) {
       // Of a host with several addresses (localhost often is one), Node.js tells the code, and nothing in words.
       if (error instanceof AggregateError) error.message ||= error.errors.map(({ message }) => message).join("; ");
       throw error;
+    } finally {
+      this.#counted?.metrics.poolWaitMs.observe({ pool: this.#counted.pool }, this.#clock.elapsed() - begunMs);
+      this.#count();
+    }
+  }
+
+  #count(): void {
+    if (this.#counted === undefined) return;
+    const { metrics, pool } = this.#counted;
+    metrics.poolConnections.set({ pool }, this.#pool.totalCount);
+    metrics.poolWaiting.set({ pool }, this.#pool.waitingCount);
+  }
+
+  /** Whether a pooler stands between: it gives its clients process ids of its own. @throws as `query` */
+  async pooled(timeoutMs: number): Promise<boolean> {
+    const client = await this.#connect();
+    let broken = true;
+    try {
+      const { rows } = await client.query<{ pid: number }>(
+        timed({ text: "SELECT pg_backend_pid() AS pid" }, timeoutMs),
+      );
+      broken = false;
+      return rows[0]?.pid !== (client as { processID?: number | null }).processID;
+    } finally {
+      client.release(broken);
     }
   }
 
@@ -163,49 +188,9 @@ export class Pool {
 /** Thrown by a transaction's work to roll it back for a reason of its own; the connection stays usable. */
 export class RollBack extends Error {}
 
-const begin = ({ lockTimeoutMs, statementTimeoutMs, idleTimeoutMs }: TransactionLimits): string =>
-  `BEGIN; SET LOCAL lock_timeout = ${lockTimeoutMs}; SET LOCAL statement_timeout = ${statementTimeoutMs}; ` +
-  `SET LOCAL idle_in_transaction_session_timeout = ${idleTimeoutMs}`;
-
-function statements(client: pg.PoolClient, giveUpMs: number, clock: Clock): Omit<Transaction, "beginMs"> {
-  return {
-    query: async <R extends Row>(text: string, values: readonly unknown[] = []): Promise<R[]> =>
-      (await client.query<R>(timed({ text, values: [...values] }, giveUpMs))).rows,
-    copy: async (text, data) => {
-      const stream = client.query(copyFrom(text));
-      // Whatever happens after we gave up, an `error` without a listener would end the process.
-      stream.on("error", () => undefined);
-      stream.end(data);
-      const late = new AbortController();
-      const cancel = clock.after(giveUpMs, () => late.abort());
-      try {
-        await once(stream, "finish", { signal: late.signal });
-      } catch (cause) {
-        if (!late.signal.aborted) throw cause;
-        throw new Error(`Query read timeout: COPY was not answered within ${giveUpMs} ms`, { cause });
-      } finally {
-        cancel();
-      }
-    },
-  };
-}
-
-async function rolledBack(client: pg.PoolClient, giveUpMs: number): Promise<boolean> {
-  try {
-    await client.query(timed({ text: "ROLLBACK" }, giveUpMs));
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** Errors with a SQLSTATE of five characters came from the server, on a connection that works. */
 const isServerAnswer = (error: unknown): boolean =>
   error instanceof pg.DatabaseError && !(error.code ?? "").startsWith("57P") && error.severity !== "FATAL";
 
 /** node-postgres' own error for a `query_timeout`. */
 const isGivenUp = (error: unknown): boolean => error instanceof Error && error.message === "Query read timeout";
-
-/** node-postgres takes `query_timeout` per query, though its types do not say so. */
-const timed = (query: pg.QueryConfig, timeoutMs: number): pg.QueryConfig =>
-  ({ ...query, query_timeout: timeoutMs }) as pg.QueryConfig;

@@ -6,7 +6,6 @@ import { tokenHash } from "#lib/access.ts";
 import {
   ConfigError,
   choice,
-  databaseSettings,
   flag,
   httpSettings,
   integer,
@@ -21,6 +20,7 @@ import {
   text,
   topicNames,
 } from "#lib/config.ts";
+import { databaseSettings } from "#lib/database-settings.ts";
 
 const DECLARED = {
   NAME: text("Whose it is."),

@@ -55,7 +55,8 @@ function scene(connections = 1) {
     });
     return promise;
   };
-  const coalescer = new Coalescer(connections, clock, ask);
+  const waits: number[] = [];
+  const coalescer = new Coalescer(connections, clock, ask, (ms) => void waits.push(ms));
   const asked = (
     key: string,
     timeoutMs = 1_000,
@@ -73,7 +74,7 @@ function scene(connections = 1) {
     return begun[0] as (typeof begun)[number];
   };
   const sent = (): string[] => begun.map(({ keys }) => keys.join(" "));
-  return { begun, clock, asked, busy, sent };
+  return { begun, clock, asked, busy, sent, waits };
 }
 
 const settle = async (): Promise<void> => {
@@ -106,6 +107,22 @@ test("there are never more statements than connections", async () => {
   expect(begun.map(({ keys }) => keys)).toEqual([["q0"], ["q1"], ["q2"]]);
   await begun[1]?.answer();
   expect(begun.map(({ keys }) => keys).slice(3)).toEqual([["q3", "q4"]]);
+});
+
+test("how long each waited for a statement is told, once, also of those who gave up", async () => {
+  const { begun, clock, asked, busy, waits } = scene();
+  const { answer } = await busy();
+  for (const key of ["a", "a", "b"]) void asked(key);
+  const short = asked("c", 200);
+  clock.advance(200);
+  await expect(short).rejects.toThrow("timeout exceeded");
+  clock.advance(100);
+  await answer();
+  expect(waits).toEqual([0, 200, 300, 300, 300]);
+  // Asked for again, alone: it has waited already.
+  await begun[1]?.answer((key) => (key === "a" ? TOO_LARGE : key));
+  expect(begun[2]?.keys).toEqual(["a"]);
+  expect(waits).toHaveLength(5);
 });
 
 test("a crowd that comes in one turn, as from a read barrier, is one statement", async () => {

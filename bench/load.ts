@@ -10,6 +10,8 @@ export interface LoadOrder {
   readonly eventsPerBody: number;
   /** Different bodies, sent in turn. */
   readonly bodies: number;
+  /** All connections together; as fast as they go if left out. */
+  readonly requestsPerSecond?: number;
 }
 
 export interface LoadResult {
@@ -22,7 +24,7 @@ export interface LoadResult {
 }
 
 const order = JSON.parse(process.argv[2] ?? "null") as LoadOrder;
-const { url, connections, seconds, eventsPerBody, bodies } = order;
+const { url, connections, seconds, eventsPerBody, bodies, requestsPerSecond } = order;
 const body = (n: number): string => {
   const events = benchEvents(n * eventsPerBody, eventsPerBody);
   return JSON.stringify(eventsPerBody === 1 ? events[0] : events);
@@ -31,6 +33,7 @@ const result = await autocannon({
   url,
   connections,
   duration: seconds,
+  ...(requestsPerSecond !== undefined && { overallRate: requestsPerSecond }),
   method: "POST",
   headers: { "content-type": "application/json" },
   requests: Array.from({ length: bodies }, (_, n) => ({ body: body(n) })),

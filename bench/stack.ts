@@ -9,7 +9,7 @@ import { Kafka, logLevel } from "kafkajs";
 import pg from "pg";
 import { freePorts } from "../infra/ports.ts";
 import { type Child, endProcess, spawnGuarded } from "../infra/process.ts";
-import type { PostgresServer } from "../infra/server.ts";
+import type { KafkaServer, PostgresServer } from "../infra/server.ts";
 import { provideKafka, providePostgres } from "../infra/stack.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -27,7 +27,8 @@ export interface BenchStack {
   /** In a line: what is used and where it comes from. */
   readonly what: readonly string[];
   readonly postgresVersion: string | undefined;
-  /** The server itself, for whoever wants to stop it. Undefined without a database. */
+  /** The servers themselves, for whoever wants to stop them. Undefined where there is none. */
+  readonly kafka: KafkaServer | undefined;
   readonly postgres: PostgresServer | undefined;
   /** Starts a server program on a free port, and waits until it is ready or, if that is not wanted, until it answers. */
   serve(program: string, env?: Readonly<Record<string, string>>, ready?: boolean): Promise<Served>;
@@ -83,6 +84,7 @@ export async function startStack(needs: Needs): Promise<BenchStack> {
       databaseUrl: database?.url,
       what,
       postgresVersion: database?.version,
+      kafka,
       postgres: postgres && Object.create(postgres, { url: { value: database?.url } }),
       serve: async (program, more = {}, ready = true) => {
         const { url, child } = await serve(program, { ...env, ...more }, ready);

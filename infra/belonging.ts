@@ -1,10 +1,11 @@
 /** Finds out before any process of ours runs whether Kafka's log is the one that PostgreSQL's rows were saved from. */
 import { systemClock as clock } from "#lib/clock.ts";
-import { logSettings, readSettings, topicNames } from "#lib/config.ts";
+import { readSettings } from "#lib/config.ts";
 import { isBroken, prove } from "#lib/continuity.ts";
 import { connectKafka } from "#lib/kafka/client.ts";
 import { OffsetOutOfRange } from "#lib/kafka/ports.ts";
 import { createLog } from "#lib/log.ts";
+import { logSettings, topicNames } from "#lib/log-settings.ts";
 import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import { Pool } from "#lib/postgres/pool.ts";
 import type { KafkaServer, PostgresServer } from "./server.ts";

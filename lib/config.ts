@@ -66,21 +66,6 @@ export const processSettings = {
   }),
 };
 
-/** Roles that use the log. */
-export const logSettings = {
-  KAFKA_BROKERS: list("Kafka brokers to start from, as `host:port`, with commas between them.", { format: "brokers" }),
-  SPILLWAY_TOPIC: text("Topic of the events.", { default: "spillway.events" }),
-  SPILLWAY_CONTROL_TOPIC: optionalText("Compacted topic of what roles tell each other.", {
-    otherwise: "`SPILLWAY_TOPIC` + `.control`",
-  }),
-  SPILLWAY_GROUP: optionalText("Consumer group of the sinks.", { otherwise: "`SPILLWAY_TOPIC` + `.sink`" }),
-  SPILLWAY_PARTITIONS: integer("Partitions of the topic; used once, when it is created.", {
-    default: 12,
-    minimum: 1,
-    maximum: 1_000,
-  }),
-};
-
 /** Every role has a server, if only for its operator. */
 export const httpSettings = {
   HOST: text("Address to listen on. Anything but loopback needs keys.", { default: "127.0.0.1", format: "host" }),
@@ -150,7 +135,7 @@ function explain(fault: Fault, declarations: Declarations, data: Environment): s
   const name = typeof missing === "string" ? missing : fault.instancePath.slice(1);
   const about = describe(name, declarations[name] ?? {});
   if (missing) return `${name} is not set. ${about.sentence}`;
-  return `${name} ${wanted(fault)}, but is ${asShown(data[name] ?? "", about.secret)}. ${about.sentence}`;
+  return `${name} ${wanted(fault)}, but is ${inWords(data[name] ?? "", declarations[name] ?? {})}. ${about.sentence}`;
 }
 
 function wanted({ params, message }: Fault): string {
@@ -159,10 +144,16 @@ function wanted({ params, message }: Fault): string {
   return typeof format === "string" && format in FORMS ? FORMS[format as FormName].wanted : `${message}`;
 }
 
-function asShown(value: string, secret: boolean): string {
-  if (!secret) return JSON.stringify(value);
-  const shown = withoutSecrets(value);
+function inWords(value: string, schema: TSchema): string {
+  const shown = asShown(value, schema);
+  if (shown === value) return JSON.stringify(value);
   return shown === "(set)" ? `a text of ${value.length} characters, not shown since it may hold a password` : shown;
+}
+
+/** Only what is declared to be a URL is shown in part: a password may look like one. */
+function asShown(value: string, schema: TSchema): string {
+  if (!describe("", schema).secret) return value;
+  return "format" in schema ? withoutSecrets(value) : value && "(set)";
 }
 
 /** @returns the settings as a log line may show them: secrets hidden, passwords cut out of URLs */
@@ -172,7 +163,7 @@ export function printable(settings: object): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(settings).map(([name, value]) => [
       name,
-      describe(name, declarations[name] ?? {}).secret ? withoutSecrets(String(value)) : value,
+      typeof value === "string" ? asShown(value, declarations[name] ?? {}) : value,
     ]),
   );
 }
@@ -193,16 +184,6 @@ function describe(name: string, schema: TSchema): SettingRow {
   const { description = "", otherwise, secret } = schema as Extras & { description?: string };
   const plain = "default" in schema && schema.default !== "" ? `\`${String(schema.default)}\`` : "must be set";
   return { name, fallback: otherwise ?? plain, sentence: description, secret: secret === true };
-}
-
-/** The names that derive from the topic's unless they are set. */
-export function topicNames(settings: Settings<typeof logSettings>): { topic: string; control: string; group: string } {
-  const topic = settings.SPILLWAY_TOPIC;
-  return {
-    topic,
-    control: settings.SPILLWAY_CONTROL_TOPIC || `${topic}.control`,
-    group: settings.SPILLWAY_GROUP || `${topic}.sink`,
-  };
 }
 
 /** The level for the log that must exist before the settings are read; a wrong one is reported when they are. */

@@ -1,11 +1,12 @@
 /** A role's way to the log: connections to Kafka, the topics made sure of, the control topic read. */
 import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
-import { type logSettings, type Settings, topicNames } from "#lib/config.ts";
 import type { Contact } from "#lib/contact.ts";
 import { connectKafka, type Kafka } from "#lib/kafka/client.ts";
 import { type LogAdmin, LogError, type PartitionReader } from "#lib/kafka/ports.ts";
+import type { KafkaAccess } from "#lib/kafka-access.ts";
 import type { Log } from "#lib/log.ts";
+import { type LogSettings, topicNames } from "#lib/log-settings.ts";
 import { type OpenedLog, openLog } from "#lib/topics.ts";
 
 /** Ends connections in the reverse order of their opening. */
@@ -22,6 +23,8 @@ export interface Surroundings {
   readonly log: Log;
   readonly clock: Clock;
   readonly contact: Contact;
+  /** How the brokers are reached. */
+  readonly kafkaAccess: KafkaAccess;
 }
 
 const RETRY_MS = 1_000;
@@ -34,16 +37,16 @@ const CONTROL_GIVE_UP_MS = 5_000;
  */
 export async function connectLog(
   role: string,
-  settings: Settings<typeof logSettings>,
-  { log, clock, contact }: Surroundings,
+  settings: LogSettings,
+  { log, clock, contact, kafkaAccess }: Surroundings,
   signal: AbortSignal,
   waiting: (why: string) => void,
 ): Promise<ConnectedLog> {
-  const kafka = connectKafka({ brokers: settings.KAFKA_BROKERS, clientId: `spillway-${role}`, log, clock });
+  const kafka = connectKafka({ ...kafkaAccess, clientId: `spillway-${role}`, log, clock });
   for (;;) {
     try {
       // A broker that takes connections and never answers holds an attempt up for a minute.
-      const attempt = connectOnce(kafka, settings, { log, clock, contact });
+      const attempt = connectOnce(kafka, settings, { log, clock, contact, kafkaAccess });
       const connected = await unlessAborted(signal, attempt);
       log.info("log opened", { ...connected.identity });
       // They weaken what an acknowledgement means. All roles would say the same at once.
@@ -54,7 +57,7 @@ export async function connectLog(
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof LogError)) throw error;
-      log.warn("log not reached yet", { brokers: settings.KAFKA_BROKERS, error: error.message });
+      log.warn("log not reached yet", { brokers: contact.brokers, error: error.message });
       waiting(error.message);
     }
     await clock.sleep(RETRY_MS, signal);
@@ -64,7 +67,7 @@ export async function connectLog(
 /** @throws TopicUnfit, LogError */
 async function connectOnce(
   kafka: Kafka,
-  settings: Settings<typeof logSettings>,
+  settings: LogSettings,
   { log, clock, contact }: Surroundings,
 ): Promise<ConnectedLog> {
   await using stack = new AsyncDisposableStack();

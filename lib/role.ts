@@ -3,7 +3,6 @@ import { systemClock as clock } from "./clock.ts";
 import {
   type Declarations,
   type httpSettings,
-  type logSettings,
   type port,
   printable,
   readKeys,
@@ -13,6 +12,8 @@ import {
 import type { Surroundings } from "./connect.ts";
 import { Contact } from "./contact.ts";
 import { createServer, listenTask, type Server, type ServerOptions } from "./http.ts";
+import { readKafkaAccess } from "./kafka-access.ts";
+import type { logSettings } from "./log-settings.ts";
 import { createMetrics, type Metrics, type Role as RoleName } from "./metrics.ts";
 import { main, runAll, type Task } from "./run.ts";
 
@@ -47,8 +48,9 @@ export function runRole<D extends Common>(role: Role<D>): Promise<void> {
     const settings: Settings<Common> = read;
     log.info("settings read", printable(settings));
     const metrics = createMetrics(...role.metricsOf);
-    const contact = new Contact({ brokers: settings.KAFKA_BROKERS, log, clock });
-    const { tasks, register, ...made } = role.make(read, { log, clock, contact, metrics });
+    const kafkaAccess = readKafkaAccess(settings);
+    const contact = new Contact({ brokers: kafkaAccess.brokers, log, clock });
+    const { tasks, register, ...made } = role.make(read, { log, clock, contact, metrics, kafkaAccess });
     const server = await createServer({
       log,
       metrics,

@@ -9,8 +9,9 @@ interface Form {
 /** By the name of JSON Schema's `format`. */
 export const FORMS = {
   brokers: {
-    has: (text) => text.split(",").every(isAddress),
-    wanted: "must name every broker with its port, such as kafka-1:9092,kafka-2:9092",
+    has: isBrokers,
+    wanted:
+      "must name every broker with its port, such as kafka-1:9092,kafka-2:9092, or all with kafka+ssl:// before them",
   },
   host: {
     has: (text) => text === "localhost" || IPV6.test(text) || NUMBERS_OR_NAMES.test(text),
@@ -25,6 +26,15 @@ export const FORMS = {
 const IPV6 = /^\[?[\da-f]*:[\da-f:.]*(%\w+)?\]?$/i;
 /** 0.0.0.0, node-1.example.org; a name without a dot is a slip more often than a name. */
 const NUMBERS_OR_NAMES = /^[\da-z-]+(\.[\da-z-]+)+$/i;
+
+/** Before a broker's address: it wants TLS. As Heroku writes it. */
+export const TLS_SCHEME = "kafka+ssl://";
+
+function isBrokers(text: string): boolean {
+  const brokers = text.split(",");
+  const tls = brokers.filter((one) => one.startsWith(TLS_SCHEME)).length;
+  return brokers.every((one) => isAddress(one.replace(TLS_SCHEME, ""))) && (tls === 0 || tls === brokers.length);
+}
 
 export type FormName = keyof typeof FORMS;
 

@@ -1,5 +1,6 @@
 /** Ingest's settings. */
-import { httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { httpSettings, integer, port, processSettings } from "#lib/config.ts";
+import { logSettings } from "#lib/log-settings.ts";
 import { retentionSettings } from "#lib/retention-settings.ts";
 
 export const ingestSettings = {

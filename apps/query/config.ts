@@ -1,6 +1,7 @@
 /** The query role's settings. */
-import { httpSettings, integer, logSettings, optionalText, port, processSettings } from "#lib/config.ts";
+import { httpSettings, integer, optionalText, port, processSettings } from "#lib/config.ts";
 import { databaseSettings } from "#lib/database-settings.ts";
+import { logSettings } from "#lib/log-settings.ts";
 
 export const querySettings = {
   ...processSettings,

@@ -1,6 +1,7 @@
 /** The relay's settings. */
-import { httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { httpSettings, integer, port, processSettings } from "#lib/config.ts";
 import { databaseSettings } from "#lib/database-settings.ts";
+import { logSettings } from "#lib/log-settings.ts";
 import { retentionSettings } from "#lib/retention-settings.ts";
 
 export const relaySettings = {

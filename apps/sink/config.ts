@@ -1,6 +1,7 @@
 /** The sink's settings. */
-import { httpSettings, integer, logSettings, port, processSettings } from "#lib/config.ts";
+import { httpSettings, integer, port, processSettings } from "#lib/config.ts";
 import { databaseSettings } from "#lib/database-settings.ts";
+import { logSettings } from "#lib/log-settings.ts";
 import { retentionSettings } from "#lib/retention-settings.ts";
 import { MARGIN_MS_MIN } from "./retention.ts";
 

@@ -1,8 +1,8 @@
 /** The role: joins the group, saves what it is assigned, tells how far saving has come, and whether it can. */
 import type { Settings } from "#lib/config.ts";
-import { topicNames } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
 import { RecordDecoder } from "#lib/decode.ts";
+import { topicNames } from "#lib/log-settings.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
 import { ensureIdentity, isWrongStore } from "#lib/postgres/identity.ts";

@@ -10,7 +10,6 @@ import {
   httpSettings,
   integer,
   list,
-  logSettings,
   port,
   printable,
   processSettings,
@@ -18,9 +17,9 @@ import {
   readSettings,
   settingRows,
   text,
-  topicNames,
 } from "#lib/config.ts";
 import { databaseSettings } from "#lib/database-settings.ts";
+import { logSettings, topicNames } from "#lib/log-settings.ts";
 
 const DECLARED = {
   NAME: text("Whose it is."),
@@ -86,8 +85,14 @@ describe("settings", () => {
   });
 
   test.each<[string, string, string]>([
-    ["KAFKA_BROKERS", "kafka-1", 'with its port, such as kafka-1:9092,kafka-2:9092, but is "kafka-1". Kafka brokers'],
+    [
+      "KAFKA_BROKERS",
+      "kafka-1",
+      'such as kafka-1:9092,kafka-2:9092, or all with kafka+ssl:// before them, but is "kafka-1". Kafka brokers',
+    ],
     ["KAFKA_BROKERS", "a:9092, b", 'but is "a:9092,b"'],
+    ["KAFKA_BROKERS", "kafka+ssl://a:9092,b:9092", 'but is "kafka+ssl://a:9092,b:9092"'],
+    ["KAFKA_BROKERS", "kafka+ssl://a", 'but is "kafka+ssl://a"'],
     ["KAFKA_BROKERS", "a:0", 'but is "a:0"'],
     ["KAFKA_BROKERS", "a:65536", 'but is "a:65536"'],
     ["KAFKA_BROKERS", "kafka://a:9092", 'but is "kafka://a:9092"'],
@@ -131,6 +136,15 @@ describe("settings", () => {
     expect(printed["DATABASE_URL"]).toBe("postgres://me:***@db:5432/x?sslpassword=***&a=b");
   });
 
+  test("do not print a password that looks like an address", () => {
+    const password = "scheme://hunter2.hunter2/?x";
+    const settings = readSettings(
+      { NAME: DECLARED.NAME, PASSWORD: DECLARED.PASSWORD },
+      { NAME: "n", PASSWORD: password },
+    );
+    expect(printable(settings)).toEqual({ NAME: "n", PASSWORD: "(set)" });
+  });
+
   test("do not print as a copy, which has lost what is secret", () => {
     expect(() => printable({ ...readSettings(DECLARED, { NAME: "n" }) })).toThrow("copy");
   });
@@ -148,6 +162,10 @@ describe("settings", () => {
     expect(topicNames(readSettings(logSettings, given))).toEqual({ topic: "t", control: "t.control", group: "t.sink" });
     const all = { ...given, SPILLWAY_CONTROL_TOPIC: "c", SPILLWAY_GROUP: "g" };
     expect(topicNames(readSettings(logSettings, all))).toEqual({ topic: "t", control: "c", group: "g" });
+    const names = (given: Readonly<Record<string, string>>) =>
+      topicNames(readSettings(logSettings, { ...given, KAFKA_PREFIX: "team-1." }));
+    expect(names(given)).toEqual({ topic: "team-1.t", control: "team-1.t.control", group: "team-1.t.sink" });
+    expect(names(all)).toEqual({ topic: "team-1.t", control: "team-1.c", group: "team-1.g" });
   });
 
   test("know the levels of the log", () => {

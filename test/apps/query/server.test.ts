@@ -21,7 +21,8 @@ beforeAll(async () => {
     KAFKA_BROKERS: "127.0.0.1:1",
     DATABASE_URL: "postgres://127.0.0.1:1/a",
   });
-  const query = new Query(settings, { log, clock, contact: contactWith(), metrics });
+  const kafkaAccess = { brokers: settings.KAFKA_BROKERS };
+  const query = new Query(settings, { log, clock, contact: contactWith(), metrics, kafkaAccess });
   server = await createServer({ log, metrics, access: null, ready: () => query.ready(), title: "T" });
   await registerQuery(server, { query, log, clock, metrics });
   registerConsole(server);

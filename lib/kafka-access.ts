@@ -1,0 +1,132 @@
+/** How brokers are reached, over TLS and with SASL: made from the settings and checked, before the first connection. */
+import assert from "node:assert";
+import { X509Certificate } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { type ConnectionOptions, createSecureContext } from "node:tls";
+import { ConfigError } from "./config.ts";
+import type { KafkaOptions } from "./kafka/client.ts";
+import type { LogSettings } from "./log-settings.ts";
+import { TLS_SCHEME } from "./setting-forms.ts";
+
+/** `brokers` are plain `host:port`. */
+export type KafkaAccess = Pick<KafkaOptions, "brokers" | "ssl" | "sasl">;
+
+const PEM_SETTINGS = ["KAFKA_TRUSTED_CERT", "KAFKA_CLIENT_CERT", "KAFKA_CLIENT_CERT_KEY"] as const;
+type PemSetting = (typeof PEM_SETTINGS)[number];
+
+/** @throws ConfigError with every problem, when what is set does not go together or cannot be read */
+export function readKafkaAccess(settings: LogSettings): KafkaAccess {
+  const named = settings.KAFKA_BROKERS;
+  const tls = named[0]?.startsWith(TLS_SCHEME) === true;
+  const brokers = named.map((one) => one.replace(TLS_SCHEME, ""));
+  const pems = new Map<PemSetting, string>();
+  const problems = [...loginProblems(settings), ...(tls ? together(settings) : withoutTls(settings, brokers))];
+  for (const name of PEM_SETTINGS) {
+    const pem = settings[name] === "" ? "" : readPem(name, settings[name]);
+    if (typeof pem === "string") pems.set(name, pem);
+    else problems.push(pem.problem);
+  }
+  if (problems.length === 0) problems.push(...fitProblems(pems));
+  if (problems.length > 0) throw new ConfigError(problems);
+  const ssl = tls ? { ssl: tlsOptions(settings, pems) } : {};
+  return { brokers, ...ssl, ...saslOptions(settings) };
+}
+
+function loginProblems({ KAFKA_USERNAME: username, KAFKA_PASSWORD: password }: LogSettings): string[] {
+  if ((username === "") === (password === "")) return [];
+  const [is, isNot] = password === "" ? ["USERNAME", "PASSWORD"] : ["PASSWORD", "USERNAME"];
+  return [`KAFKA_${is} is set and KAFKA_${isNot} is not: set both for brokers that want SASL, or none.`];
+}
+
+function together(settings: LogSettings): string[] {
+  const { KAFKA_SSLMODE: mode, KAFKA_TRUSTED_CERT: trusted } = settings;
+  const { KAFKA_CLIENT_CERT: certificate, KAFKA_CLIENT_CERT_KEY: key } = settings;
+  const problems: string[] = [];
+  if ((certificate === "") !== (key === ""))
+    problems.push("KAFKA_CLIENT_CERT and KAFKA_CLIENT_CERT_KEY belong together: set both, or none.");
+  if (mode === "verify-ca" && trusted === "")
+    problems.push(
+      "KAFKA_SSLMODE is verify-ca and KAFKA_TRUSTED_CERT is not set, so that anybody's certificate would do: name the authority " +
+        "in KAFKA_TRUSTED_CERT, or set verify-full.",
+    );
+  return problems;
+}
+
+/** Going on without what was meant to protect the connection is worse than not to start. */
+const withoutTls = (settings: LogSettings, brokers: readonly string[]): string[] =>
+  PEM_SETTINGS.filter((name) => settings[name] !== "").map(
+    (name) =>
+      `${name} is set, and KAFKA_BROKERS is ${brokers.join(",")}, which means no TLS: write ` +
+      `${brokers.map((one) => TLS_SCHEME + one).join(",")}, or unset it.`,
+  );
+
+const BLOCK = /-----BEGIN ([A-Z ]+)-----[\s\S]+?-----END \1-----/g;
+/** Longer than paths are: then it is a text that was cut or quoted wrongly. */
+const PATH_CHARACTERS_MAX = 300;
+
+/** The PEM itself, from the text or the file of that name. */
+function readPem(name: PemSetting, value: string): string | { readonly problem: string } {
+  const isText = value.includes("-----BEGIN ");
+  const isKey = name === "KAFKA_CLIENT_CERT_KEY";
+  // A key that was pasted without its head and tail is no path either: names of files have a dot, base64 has none.
+  const isPath = !isText && value.length <= PATH_CHARACTERS_MAX && (!isKey || value.includes("."));
+  const shown = isPath ? value : `a text of ${value.length} characters`;
+  const refuse = (why: string) => ({
+    problem: `${name} is ${shown}: ${why}. It is PEM (-----BEGIN …), with its line ends, or the path of a file of it.`,
+  });
+  try {
+    const pem = isText ? value : readFileSync(value, "utf8");
+    const blocks = [...pem.matchAll(BLOCK)].map(([text, kind]) => ({ text, kind: kind ?? "" }));
+    const wanted = isKey ? "PRIVATE KEY" : "CERTIFICATE";
+    const found = blocks.filter(({ kind }) => kind.endsWith(wanted));
+    if (found.length === 0) return refuse(`there is no ${wanted} in it`);
+    if (wanted === "CERTIFICATE") for (const { text } of found) new X509Certificate(text);
+    return pem;
+  } catch (error) {
+    const { code, message, syscall } = error as NodeJS.ErrnoException;
+    return refuse(syscall === undefined ? message : `it cannot be read (${code})`);
+  }
+}
+
+function fitProblems(pems: ReadonlyMap<PemSetting, string>): string[] {
+  try {
+    createSecureContext(clientPair(pems));
+    return [];
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return [
+      `KAFKA_CLIENT_CERT_KEY is not the key of KAFKA_CLIENT_CERT, or has a passphrase (${why}): ` +
+        "take the key that the certificate was made for; openssl pkey removes a passphrase.",
+    ];
+  }
+}
+
+function clientPair(pems: ReadonlyMap<PemSetting, string>): { cert?: string; key?: string } {
+  const [cert, key] = [pems.get("KAFKA_CLIENT_CERT"), pems.get("KAFKA_CLIENT_CERT_KEY")];
+  return cert && key ? { cert, key } : {};
+}
+
+function tlsOptions(settings: LogSettings, pems: ReadonlyMap<PemSetting, string>): ConnectionOptions {
+  const ca = pems.get("KAFKA_TRUSTED_CERT");
+  return {
+    ...clientPair(pems),
+    ...(ca ? { ca } : {}),
+    ...(settings.KAFKA_SSLMODE === "verify-ca" ? { checkServerIdentity: () => undefined } : {}),
+  };
+}
+
+function saslOptions(settings: LogSettings): Pick<KafkaAccess, "sasl"> {
+  const { KAFKA_USERNAME: username, KAFKA_PASSWORD: password, KAFKA_SASL_MECHANISM: mechanism } = settings;
+  if (username === "") return {};
+  // Of a union over mechanisms TypeScript wants one member.
+  switch (mechanism) {
+    case "plain":
+      return { sasl: { mechanism, username, password } };
+    case "scram-sha-256":
+      return { sasl: { mechanism, username, password } };
+    case "scram-sha-512":
+      return { sasl: { mechanism, username, password } };
+    default:
+      assert.fail(`no such mechanism: ${mechanism satisfies never}`);
+  }
+}

@@ -4,6 +4,7 @@ import { benchCosts } from "./costs.ts";
 import { benchGrowth, POSTGRES as SMALL_POSTGRES } from "./growth/growth.ts";
 import { benchIngest } from "./ingest.ts";
 import { benchLive } from "./live/live.ts";
+import { benchOverload } from "./overload/overload.ts";
 import { benchPath } from "./path.ts";
 import { benchRead } from "./read/read.ts";
 import { benchRelay } from "./relay/relay.ts";
@@ -19,6 +20,7 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
   ingest    acknowledged events/s, next to a route that answers at once and next to kafkajs alone
   live      what a live frame and an idle socket cost, next to a bare ws loop that writes the same frames
   costs     processor time of an event in each part, from its POST until it is saved
+  overload  2,000 events/s on a far database of 20 connections: by INSERTs, PgBouncer, a queue, and Spillway
   path      from the acknowledgement until an event is readable, saved, and in a live frame
   sink      rows/s of a backlog, next to a bare COPY loop and to one INSERT an event; several sinks; repeated ids
   read      pages/s, next to Fastify and pg doing the plain SELECT; near and 30 ms away; what the read barrier costs
@@ -30,8 +32,8 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
 
   --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3; read: 3; relay: 5)
   --events   in the backlog (sink; default 400000; tail: 10000000), in each table (growth; default 20000000)
-  --seconds  of each turn (ingest: default 4; throttle: 5; read: 2; relay: 4), or of the whole measurement (live: 10 each; costs: 15 each; path: 20; hour: 3600)
-  --out      folder for plots (throttle, hour, growth)
+  --seconds  of each turn (ingest: default 4; throttle: 5; read: 2; relay: 4), or of the whole measurement (live: 10 each; costs: 15 each; overload: 120 each; path: 20; hour: 3600)
+  --out      folder for plots (throttle, hour, growth, overload)
   --json     writes everything measured into FILE too
 `;
 
@@ -60,6 +62,10 @@ const QUESTIONS: Readonly<Record<string, Question>> = {
   costs: {
     needs: { kafka: true, postgres: POSTGRES },
     ask: (stack, { seconds }) => benchCosts(stack, count(seconds, 15)),
+  },
+  overload: {
+    needs: { kafka: true, postgres: { ...POSTGRES, max_connections: "20" } },
+    ask: (stack, { seconds, out }) => benchOverload(stack, count(seconds, 120), out),
   },
   path: { needs: { kafka: true, postgres: {} }, ask: (stack, { seconds }) => benchPath(stack, count(seconds, 20)) },
   live: {

@@ -30,7 +30,9 @@ export interface BenchStack {
   /** The servers themselves, for whoever wants to stop them. Undefined where there is none. */
   readonly kafka: KafkaServer | undefined;
   readonly postgres: PostgresServer | undefined;
-  /** Starts a server program on a free port, and waits until it is ready or, if that is not wanted, until it answers. */
+  /** A folder for whatever runs beside it; it goes with the stack. */
+  folder(name: string): string;
+  /** Starts a server program on a free port or on `env.PORT`, and waits until it is ready or, if that is not wanted, until it answers. */
   serve(program: string, env?: Readonly<Record<string, string>>, ready?: boolean): Promise<Served>;
   /** Runs a program of this folder to its end. @returns what its last line says, as JSON. @throws when it fails */
   measure<T>(program: string, order: object): Promise<T>;
@@ -38,9 +40,12 @@ export interface BenchStack {
 }
 
 /** A server that runs; it is stopped with the stack if not before. */
-interface Served {
+export interface Served {
   readonly url: string;
+  readonly pid: number;
   stop(): Promise<void>;
+  /** SIGKILL; resolves when it is gone. */
+  kill(): Promise<void>;
 }
 
 /** What a bench needs. */
@@ -86,11 +91,16 @@ export async function startStack(needs: Needs): Promise<BenchStack> {
       postgresVersion: database?.version,
       kafka,
       postgres: postgres && Object.create(postgres, { url: { value: database?.url } }),
+      folder: (own) => {
+        const path = mkdtempSync(join(folder, `${own}-`));
+        chmodSync(path, 0o777);
+        return path;
+      },
       serve: async (program, more = {}, ready = true) => {
         const { url, child } = await serve(program, { ...env, ...more }, ready);
         const stop = (): Promise<void> => endProcess(child, "SIGTERM", STOP_LIMIT_MS);
         toClose.unshift(stop);
-        return { url, stop };
+        return { url, pid: child.pid, stop, kill: () => endProcess(child, "SIGKILL", STOP_LIMIT_MS) };
       },
       measure,
       close,
@@ -106,7 +116,7 @@ async function serve(
   env: Readonly<Record<string, string>>,
   ready: boolean,
 ): Promise<{ url: string; child: Child }> {
-  const [port] = await freePorts(1);
+  const port = env["PORT"] ?? (await freePorts(1))[0];
   const lines: string[] = [];
   const output = (line: string): void => {
     lines.push(line);

@@ -1,5 +1,5 @@
 /** PgBouncer as a process on this machine, before a PostgreSQL, in transaction mode. For tests and benches. */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import pg from "pg";
 import { nativeServer } from "./native.ts";
@@ -11,7 +11,7 @@ const NOBODY = 65534;
 const ADMIN = "admin";
 
 export interface PgBouncerOptions {
-  /** A folder of its own, which others may pass through. */
+  /** A folder of its own; those above it must let others pass through. */
   readonly dataDir: string;
   /** The server behind it, with user and any database: clients reach every database of it, all as that user. */
   readonly upstream: string;
@@ -42,7 +42,9 @@ export async function nativePgBouncer(options: PgBouncerOptions): Promise<PgBoun
   const file = findPgBouncer();
   if (file === undefined)
     throw new Missing("PgBouncer is not installed: apt-get install pgbouncer, brew install pgbouncer");
-  mkdirSync(dataDir, { recursive: true, mode: 0o755 });
+  mkdirSync(dataDir, { recursive: true });
+  // "Nobody" reads it.
+  chmodSync(dataDir, 0o755);
   const [port = 0] = await freePorts(1);
   const ini = join(dataDir, "pgbouncer.ini");
   writeFileSync(ini, iniOf(new URL(upstream), poolSize, { listen_port: String(port), ...settings }));

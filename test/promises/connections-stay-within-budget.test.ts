@@ -4,10 +4,11 @@
  * roles are killed and restarted, with every session of the server counted all the while; an hour of such faults in fast
  * motion, in random order, on a server of 20 connections with several of each role; and others who take all that they can get.
  */
+import pg from "pg";
 import { beforeAll, describe, expect, test } from "vitest";
 import { createProxy, type TcpProxy } from "../../infra/proxy.ts";
 import type { PostgresServer } from "../../infra/server.ts";
-import { privatePostgres } from "../support/postgres.ts";
+import { privatePostgres, queryOnce } from "../support/postgres.ts";
 import { until } from "../support/until.ts";
 import { holdTransaction } from "./support/faults.ts";
 import { Sampler } from "./support/sampler.ts";
@@ -258,5 +259,63 @@ describe("a nasty hour in fast motion", () => {
     expect(sampler.most.get("spillway-sink")).toBe(2);
     expect(sampler.most.get("spillway-query")).toBeGreaterThan(QUERY_CONNECTIONS);
     await spillway.check({ okIds: 500, rows: 500 });
+  });
+});
+
+describe("others take every connection that they can get", () => {
+  test("and reads keep the share that is reserved for them, which neither they nor the sink can take", async () => {
+    await using postgres = await privatePostgres({ max_connections: "20", reserved_connections: "4" });
+    const as = (role: string): string => Object.assign(new URL(postgres.url), { username: role }).href;
+    for (const text of [
+      "CREATE ROLE saver LOGIN",
+      "GRANT ALL ON DATABASE spillway TO saver",
+      "CREATE ROLE reader LOGIN IN ROLE pg_use_reserved_connections",
+      "CREATE ROLE other LOGIN",
+    ])
+      await queryOnce(postgres.url, text);
+    await using spillway = await startSpillway({ databaseUrl: postgres.url });
+    await spillway.start("ingest");
+    const sink = await spillway.start("sink", { DATABASE_URL: as("saver") });
+    await queryOnce(postgres.url, "GRANT USAGE ON SCHEMA spillway TO reader");
+    await queryOnce(postgres.url, "GRANT SELECT ON ALL TABLES IN SCHEMA spillway TO reader");
+    const node = await spillway.start("query", { DATABASE_URL: as("reader"), SPILLWAY_DATABASE_CONNECTIONS_MAX: "17" });
+    const write = (name: string): Promise<void> =>
+      produce(spillway.producer, {
+        nodes: [spillway.ingest],
+        clients: CLIENTS,
+        requests: 20,
+        seed: newSeed(name),
+        name,
+      });
+    await write("before");
+    await spillway.saved();
+    const others: pg.Client[] = [];
+    const fill = async (): Promise<void> => {
+      for (;;) {
+        const client = new pg.Client({ connectionString: as("other"), application_name: "other" });
+        client.on("error", () => undefined);
+        await client.connect();
+        others.push(client);
+      }
+    };
+    // Again and again, with Spillway's own ended for them, until the sink has none.
+    await until("the sink finds none left", async () => {
+      await endSessions(postgres.url);
+      await expect(fill()).rejects.toThrow(/remaining connection slots are reserved/);
+      return sink.app.lines.some((line) => line.includes("remaining connection slots are reserved"));
+    });
+    await endSessions(postgres.url);
+    const saved = { clientId: "a", view: "saved" } as const;
+    await spillway.reader.patientPage(node, saved);
+    for (let n = 0; n < 20; n++) {
+      const pages = Array.from({ length: READERS }, (_, nth) =>
+        spillway.reader.page(node, { ...saved, limit: nth + 1 }),
+      );
+      expect(new Set((await Promise.all(pages)).map(({ status }) => status))).toEqual(new Set([200]));
+    }
+    await write("during");
+    await Promise.all(others.map((client) => client.end()));
+    await spillway.saved(60_000);
+    await spillway.check({ okIds: 50, rows: 50, pages: 500 });
   });
 });

@@ -1,8 +1,13 @@
 /** The PgBouncer of the tests does what those that use it rely on. */
 import pg from "pg";
 import { describe, expect, inject, test } from "vitest";
-import { hasPgBouncer, startPgBouncer } from "../support/pgbouncer.ts";
+import { systemClock } from "#lib/clock.ts";
+import { migrate } from "#lib/postgres/migrate.ts";
+import { write } from "../../apps/sink/write.ts";
+import { hasPgBouncer, leftBehind, startPgBouncer } from "../support/pgbouncer.ts";
 import { queryOnce } from "../support/postgres.ts";
+import { recordOf, someEvent } from "../support/records.ts";
+import { batchOf, EPOCH, freshStore, openPool } from "../support/store.ts";
 import { until } from "../support/until.ts";
 
 describe.skipIf(!hasPgBouncer())("PgBouncer", () => {
@@ -36,5 +41,50 @@ describe.skipIf(!hasPgBouncer())("PgBouncer", () => {
       await pooler.start();
       expect(await queryOnce(pooler.url, "SELECT 1 AS one")).toEqual([{ one: 1 }]);
     }
+  });
+
+  test("keeps what a client leaves of its session, and finds nothing of ours, whatever way rows went in", async () => {
+    await using pooler = await startPgBouncer({ upstream: inject("databaseUrl"), poolSize: 1 });
+    await using store = await freshStore();
+    const url = new URL(store.database.url);
+    url.port = new URL(pooler.url).port;
+    const pool = openPool(url.href);
+    const client = new pg.Client({ connectionString: url.href });
+    client.on("error", () => undefined);
+    await client.connect();
+    const left = async (): Promise<string[]> => {
+      await client.query("BEGIN");
+      const found = await leftBehind(client);
+      await client.query("COMMIT");
+      return found;
+    };
+    const some = (offset: bigint, ids: readonly string[]) =>
+      ids.map((id, nth) => recordOf(someEvent({ clientId: "0", id }), offset + BigInt(nth)));
+    await migrate(pool);
+    await store.database.query("ALTER TABLE spillway.event ADD CHECK (id <> 'refused')");
+    await write(pool, EPOCH, await batchOf(1, { 0: some(0n, ["a", "b"]) }), "copy", systemClock);
+    await write(pool, EPOCH, await batchOf(1, { 0: some(2n, ["b", "c"]) }), "stage", systemClock);
+    await write(pool, EPOCH, await batchOf(1, { 0: some(4n, ["d", "refused"]) }), "bisect", systemClock);
+    expect(await store.rows()).toEqual(["0 a", "1 b", "3 c", "4 d"]);
+    expect(await store.dead()).toEqual(["5 refused-23514"]);
+    expect(await left()).toEqual([]);
+    // What it would find.
+    for (const text of [
+      "SET work_mem = '5MB'",
+      "CREATE TEMPORARY TABLE mine (a int)",
+      "LISTEN mine",
+      "PREPARE mine AS SELECT 1",
+    ])
+      await pool.query(text, [], 5_000);
+    await pool.query("SELECT pg_advisory_lock(7)", [], 5_000);
+    expect((await left()).sort()).toEqual([
+      "channel mine",
+      "lock 7",
+      "setting work_mem = 5120",
+      "statement mine",
+      "temporary mine",
+    ]);
+    await client.end();
+    await pool.close();
   });
 });

@@ -8,6 +8,11 @@ export interface SamplerOptions {
   readonly budget: Readonly<Record<string, number>>;
   /** What sessions are told apart by. */
   readonly by: "application_name" | "usename";
+  /**
+   * A backend that was told to end, or whose client left it, lives on for a moment beside the one that replaces it. So one
+   * counts from its second look on; or, behind a pooler that replaces what it closes at once, when it has lasted so long.
+   */
+  readonly lastingMs?: number;
 }
 
 /** On a session of its own, reconnecting where the server dies. */
@@ -20,7 +25,8 @@ export class Sampler {
   readonly #options: SamplerOptions;
   readonly #done = new AbortController();
   #running: Promise<void> = Promise.resolve();
-  #before = new Map<string, Set<number>>();
+  /** When each was first seen. */
+  #before = new Map<number, number>();
 
   constructor(url: string, options: SamplerOptions) {
     this.#url = url;
@@ -52,7 +58,7 @@ export class Sampler {
         for (; !this.#ended(); ) await this.#sample(client);
       } catch {
         // The server is dead or starts: nothing is to be counted.
-        this.#before = new Map();
+        this.#before.clear();
         await until(
           "a server that answers, or the end",
           async () => this.#ended() || (await queryOnce(this.#url, "SELECT 1")).length > 0,
@@ -68,20 +74,22 @@ export class Sampler {
   }
 
   async #sample(client: pg.Client): Promise<void> {
-    const { budget, by } = this.#options;
+    const { budget, by, lastingMs = 0 } = this.#options;
     const { rows } = await client.query<{ name: string; pid: number }>(
       `SELECT ${by} AS name, pid FROM pg_stat_activity
         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`,
     );
     this.samples++;
-    const now = new Map<string, Set<number>>();
-    for (const { name, pid } of rows) now.set(name, (now.get(name) ?? new Set()).add(pid));
-    for (const [name, pids] of now) {
-      // A backend that was told to end lives on for a moment beside the one that replaces it: two looks must agree.
-      const lasting = [...pids].filter((pid) => this.#before.get(name)?.has(pid)).length;
-      this.most.set(name, Math.max(this.most.get(name) ?? 0, lasting));
-      if (lasting > (budget[name] ?? Number.POSITIVE_INFINITY)) this.excesses.push(`${name}: ${lasting}`);
+    const nowMs = performance.now();
+    const firstMs = new Map(rows.map(({ pid }) => [pid, this.#before.get(pid) ?? nowMs]));
+    const lasting = Map.groupBy(
+      rows.filter(({ pid }) => this.#before.has(pid) && nowMs - (firstMs.get(pid) ?? nowMs) >= lastingMs),
+      ({ name }) => name,
+    );
+    for (const [name, { length }] of lasting) {
+      this.most.set(name, Math.max(this.most.get(name) ?? 0, length));
+      if (length > (budget[name] ?? Number.POSITIVE_INFINITY)) this.excesses.push(`${name}: ${length}`);
     }
-    this.#before = now;
+    this.#before = firstMs;
   }
 }

@@ -259,3 +259,24 @@ describe("COPY", () => {
     await pool.close();
   });
 });
+
+test("a pool that is quiet gives back all connections but one, which others cannot take meanwhile", async () => {
+  const name = "quiet-pool";
+  const pool = openPool(database.url, 3, name);
+  const pids = async (): Promise<number[]> => {
+    const rows = await database.query<{ pid: number }>("SELECT pid FROM pg_stat_activity WHERE application_name = $1", [
+      name,
+    ]);
+    return rows.map(({ pid }) => pid);
+  };
+  await Promise.all([1, 2, 3].map(() => pool.query("SELECT pg_sleep(0.2)", [], 5_000)));
+  expect(await pids()).toHaveLength(3);
+  await until("it is quiet", async () => (await pids()).length < 3, { limitMs: 60_000 });
+  // All were idle equally long: those that go, go at once.
+  const [left] = await until("the others are gone", async () => {
+    const found = await pids();
+    return found.length < 2 && found;
+  });
+  expect(await pidOf(pool)).toBe(left);
+  await pool.close();
+});

@@ -113,15 +113,15 @@ describe("copies", () => {
   });
 
   test("are left out without a look at a table of the user's own that has the same name", async () => {
-    await store.database.query("CREATE TABLE public.staged AS TABLE spillway.event WITH NO DATA");
-    await store.database.query(`INSERT INTO public.staged (id) VALUES ('mine')`);
+    await store.database.query("CREATE TABLE public.spillway_staged AS TABLE spillway.event WITH NO DATA");
+    await store.database.query(`INSERT INTO public.spillway_staged (id) VALUES ('mine')`);
     const [{ name } = { name: "" }] = await store.database.query<{ name: string }>("SELECT current_database() AS name");
     await store.database.query(`ALTER DATABASE ${name} SET search_path = public, pg_temp`);
     const pool = openPool(store.database.url);
     onTestFinished(() => pool.close());
     const batch = await batchOf(PARTITIONS, { 0: [...records(0, ["a"]), recordOf(event(0, "a"), 1n)] });
     expect(await write(pool, EPOCH, batch, "stage", systemClock)).toMatchObject({ rows: 1, copies: 1 });
-    expect(await store.database.query("SELECT id FROM public.staged")).toEqual([{ id: "mine" }]);
+    expect(await store.database.query("SELECT id FROM public.spillway_staged")).toEqual([{ id: "mine" }]);
   });
 
   test("another event at the same position is none: it is refused, never swallowed", async () => {

@@ -136,7 +136,8 @@ BEGIN
   END IF;
 END $$;
 
--- Judges, locks, and only then draws the position. In this order: while a lock is not held, nothing may have been drawn.
+-- Judges, locks, and only then draws the position. In this order: while a lock is not held, nothing may have been drawn. 0005 says the
+-- same at less cost.
 CREATE FUNCTION spillway.event_buffer_insert() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   printed text;

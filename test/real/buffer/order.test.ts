@@ -121,6 +121,13 @@ test("sessions in the replication role, and writers who choose a position, are g
      FROM spillway.event_buffer WHERE id = '2'`,
   );
   expect(row).toEqual({ drawn: true, dated: true, given: false, bytes: 0 });
+  for (const given of ["recorded = now()", "set_aside = 'mine'", "set_aside_why = 'mine'"]) {
+    const [column = "", value] = given.split(" = ");
+    const rows = await writer.query(
+      `INSERT INTO spillway.event_buffer (client_id, type, ${column}) VALUES ('A', 't', ${value}) RETURNING ${column} AS kept`,
+    );
+    expect(rows, given).toEqual([{ kept: null }]);
+  }
   await expect(replica.query("INSERT INTO spillway.event_buffer (client_id, type) VALUES ('', 't')")).rejects.toThrow(
     "invalid-event: client_id is empty",
   );

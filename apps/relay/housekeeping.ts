@@ -21,7 +21,7 @@ const STEP_ROWS = 1_000;
 const STEP_EVERY_MS = 200;
 const SWEEP_EVERY_MS = 10_000;
 const LOOK_EVERY_MS = 5_000;
-/** To count very many waiting rows takes its time: a twentieth of it all at most, also where it is given up. */
+/** To count very many waiting rows, or to go over very many dead ones, takes its time: a twentieth of it all at most, also where it is given up. */
 const SHARE = 20;
 /** A row is published within a second. One that has waited for so long at two looks in a row is not for its transaction's sake. */
 const OLD_MS = 10_000;
@@ -59,7 +59,7 @@ export class Housekeeping {
     const begunMs = clock.elapsed();
     const [sweeps, looks] = [clock.elapsed() >= this.#sweepAtMs, clock.elapsed() >= this.#lookAtMs];
     try {
-      if (sweeps) await this.#sweep();
+      if (sweeps) await this.#sweep(begunMs);
       if (looks) await this.#look();
     } catch (error) {
       log.warn("event buffer not tended", { error: error instanceof Error ? error.message : String(error) });
@@ -79,13 +79,13 @@ export class Housekeeping {
     this.#lookAtMs = Number.NEGATIVE_INFINITY;
   }
 
-  async #sweep(): Promise<void> {
+  async #sweep(begunMs: number): Promise<void> {
     const { buffer, keepMs, clock, metrics } = this.#parts;
     const { rows, last } = await buffer.removeRecorded(this.#sweptTo, STEP_ROWS, keepMs);
     const full = rows === STEP_ROWS;
-    // From the start again after a while: a long transaction's rows appear behind.
+    // From the start again after a while: a long transaction's rows appear behind. What was removed and cannot be vacuumed is gone over then.
     this.#sweptTo = full ? last : "0";
-    this.#sweepAtMs = clock.elapsed() + (full ? STEP_EVERY_MS : SWEEP_EVERY_MS);
+    this.#sweepAtMs = clock.elapsed() + (full ? STEP_EVERY_MS : this.#pause(SWEEP_EVERY_MS, begunMs));
     metrics.relayRemovedRows.inc(rows);
   }
 

@@ -15,6 +15,7 @@ function scene() {
     looks: 0,
     works: true,
     tookMs: 0,
+    stepTookMs: 0,
     steps: [] as string[],
   };
   const housekeeping = new Housekeeping({
@@ -25,11 +26,12 @@ function scene() {
         return world.error ? Promise.reject(world.error) : Promise.resolve(world.backlog);
       },
       blockers: () => Promise.resolve(world.blockers),
-      removeRecorded: (after, rowsMax) => {
+      removeRecorded: async (after, rowsMax) => {
         world.steps.push(after);
+        await clock.advance(world.stepTookMs);
         const rows = Math.min(rowsMax, world.removable);
         world.removable -= rows;
-        return Promise.resolve({ rows, last: String(Number(after) + rows) });
+        return { rows, last: String(Number(after) + rows) };
       },
     },
     keepMs: 3_600_000,
@@ -154,4 +156,13 @@ test("a look that takes long, or is given up, is taken so much more seldom", asy
   world.error = null;
   await goesOn(35_000);
   expect(world.looks).toBe(2);
+});
+
+test("a removal that takes long, as over what cannot be vacuumed yet, is made so much more seldom", async () => {
+  const { world, goesOn } = scene();
+  world.stepTookMs = 1_000;
+  await goesOn(19_000);
+  expect(world.steps).toEqual(["0"]);
+  await goesOn(2_000);
+  expect(world.steps).toEqual(["0", "0"]);
 });

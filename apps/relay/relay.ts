@@ -216,6 +216,7 @@ function remedy(error: unknown): string {
   // Table, function, column, schema: none of that name.
   if (code === "42P01" || code === "42883" || code === "42703" || code === "3F000")
     return "; the event buffer is not there or not up to date: npm run relay -- install";
+  if (code === "25006") return "; this server takes no writes: promote it, or name the primary in DATABASE_URL";
   if (code === "42501") return "; give the relay's role its rights: npm run relay -- install --relay-role NAME";
   return "";
 }

@@ -21,7 +21,7 @@ import type { Pin } from "./partition-tail.ts";
 import { type ClientOrder, comparePlaces, type Place } from "./places.ts";
 import type { Reach, Wanted } from "./reach.ts";
 import type { Asked, Rows, Saved } from "./rows.ts";
-import { candidates, LOOKED_AT_NONE, lookedAtFirst, scanEnd } from "./scan.ts";
+import { candidates, firstsByTail, LOOKED_AT_NONE, lookedAtFirst, scanEnd } from "./scan.ts";
 import { PAGE_BYTES_MAX } from "./statements.ts";
 import type { Tail } from "./tail.ts";
 import { tailHalf } from "./tail-half.ts";
@@ -145,7 +145,7 @@ export class Reader {
     if (tail.partition(order.partition).start < pin.start) return null;
     const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
     const view = pin.segments.length === 0 ? pin : await windowOf(pin, order.epoch, query);
-    const found = candidates(view, order.epoch, query);
+    const found = firstsByTail(candidates(view, order.epoch, query));
     const end = scanEnd(view, order.epoch, query, unsavedFrom, LOOKED_AT_NONE);
     const source = tailSource(found, order.epoch, query.order, unsavedFrom, new Map(), end);
     const merged = this.#merged(order, query, [source], pin.next);

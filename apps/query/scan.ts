@@ -79,6 +79,15 @@ export function candidates(pin: Pin, epoch: number, selection: Selection, beyond
   return { events, cutAt: edge(pin, range, selection.order) };
 }
 
+/**
+ * Those of which the tail held no earlier record when they came, as live events are judged without the database: of a copy it
+ * tells although the first one has been saved since, or has left.
+ */
+export const firstsByTail = ({ events, cutAt }: Candidates): Candidates => ({
+  events: events.filter(({ previous }) => previous < 0n),
+  cutAt,
+});
+
 /** The part of the selection's range that lies in the pinned tail: offsets in [from, to). */
 export function rangeOf(
   pin: Pin,

@@ -137,3 +137,57 @@ test("without the database, an unsaved page begins where its header says that sa
   expect(shown(await read)).toEqual(ids.slice(6));
   node.kill();
 });
+
+const AWAY = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+const AGAIN = idsFrom("first", 10).slice(8);
+const FROM_TAIL = [
+  { view: "unsaved" },
+  { view: "unsaved", order: "desc" },
+  { view: "unsaved", types: new Set(["x", "y"]) },
+  { view: "unsaved", before: { epoch: EPOCH, offset: 13n } },
+  { view: "merged", after: { epoch: EPOCH, offset: 9n } },
+  { view: "merged", after: { epoch: EPOCH, offset: 9n }, order: "desc" },
+] as const;
+
+/** Ten events are saved, of which the last two were sent again, and one came after; the node held them all, unsaved. */
+async function heldThenSaved(evicted: boolean): Promise<ReturnType<typeof scene>> {
+  const ids = idsFrom("first", 10);
+  const all = scene([...ids, ...AGAIN, "new"], 0n);
+  await settle(all.node);
+  all.world.save(0, 10n);
+  for (const pauseMs of evicted ? [0, 1_100] : [0]) {
+    all.node.clock.advance(pauseMs);
+    all.node.refresh();
+    await settle(all.node);
+  }
+  expect(all.node.tail.partition(0).start).toBe(evicted ? 10n : 0n);
+  all.node.storeFault = AWAY;
+  return all;
+}
+
+test.each([
+  ["is held for a moment after it was saved", false],
+  ["was held when the copy came", true],
+])("without the database, a copy is not shown whose first copy %s", async (_, evicted) => {
+  for (const query of FROM_TAIL) {
+    const { node, shown } = await heldThenSaved(evicted);
+    const read = node.read(CLIENT, { ...PLAIN, ...query });
+    await settle(node);
+    expect(shown(await read), JSON.stringify(query.view)).toEqual(["new"]);
+    expect((await read).unchecked).toBe(true);
+    node.kill();
+  }
+});
+
+test("without the database, a copy is shown whose first copy was saved before this node held anything, and no other", async () => {
+  for (const query of FROM_TAIL.filter((one) => !("order" in one))) {
+    const { world, node, shown } = scene(idsFrom("first", 10), 10n);
+    world.appendIds(CLIENT, [...AGAIN, "new"]);
+    node.storeFault = AWAY;
+    world.appendIds(CLIENT, ["new", ...AGAIN]);
+    const read = node.read(CLIENT, { ...PLAIN, ...query });
+    await settle(node);
+    expect(shown(await read)).toEqual([...AGAIN, "new"]);
+    node.kill();
+  }
+});

@@ -214,8 +214,9 @@ function loose(world: World, read: Read, shown: Shown, less: boolean): string[] 
       truths.every((truth) => truth.has(record)) &&
       !(unchecked && isSentAgain(world, record)),
   );
-  // While the database is away, copies of what is saved are not recognised.
-  const untrue = shown.records.filter((record) => !unchecked && !truths.some((truth) => truth.has(record)));
+  const untrue = shown.records.filter(
+    (record) => !truths.some((truth) => truth.has(record)) && !(unchecked && isOfSaved(world, read, record)),
+  );
   return [
     ...lacking.map((record) => `lacks ${nameOf(record)}, which was there all the while`),
     ...untrue.map((record) => `shows ${nameOf(record)}, which was true at no moment`),
@@ -241,6 +242,16 @@ function misplaced(query: Read["query"], records: readonly ModelRecord[], less: 
 /** While the database is away, nobody knows that the first copy's row was erased. */
 const isSentAgain = (world: World, { event, place }: ModelRecord): boolean =>
   world.unsavedOf(event.clientId, 0n, place.offset).some((before) => before.event.id === event.id);
+
+/** While the database is away, nobody knows of rows; a copy of what was saved at no moment is recognised all the same. */
+function isOfSaved(world: World, { order, moments }: Read, { event, place }: ModelRecord): boolean {
+  let saved = 0n;
+  for (const { checkpoints } of world.moments.slice(0, moments[1] + 1)) {
+    const at = checkpoints[order.partition] ?? 0n;
+    if (at > saved) saved = at;
+  }
+  return world.unsavedOf(event.clientId, saved, place.offset).every((before) => before.event.id !== event.id);
+}
 
 /** Whether the page says that it has looked there. */
 function isCovered(read: Read, { next, hasMore, savedThrough }: Shown, { place }: ModelRecord): boolean {

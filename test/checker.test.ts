@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { encodeEvent } from "#lib/codec.ts";
 import { check, tooSeldom } from "./promises/support/checker.ts";
 import { contentOf, decodeRecord, eventTexts, type Seen } from "./promises/support/content.ts";
+import { exemptCopies } from "./promises/support/exemption.ts";
 import type { Append, Entry, Live, Page } from "./promises/support/history.ts";
 import type { SavedRow, TopicRecord, Truth } from "./promises/support/truth.ts";
 import { bodyOf, HOSTILE_EVENTS } from "./support/corpus.ts";
@@ -455,6 +456,38 @@ describe("the checker tells apart", () => {
     const shown = [live(all, ids.length - 1), page(all, ids.length - 1, { tInv: 900_000n, tRet: 1_000_000n })];
     const finals = [{ node: "q", clientId: "c", events: all }];
     expect(check({ entries: [...entries, ...shown] }, truth(ids, { finals })).violations).toEqual([]);
+  });
+});
+
+describe("while the database is away, a copy is pardoned", () => {
+  const outages = [{ from: 900n, to: 1_000n }];
+  const appends = [append("a", 0, 1, 2), append("b", 1, 3, 4), append("a", 2, 5, 6), append("c", 3, 7, 8)];
+  const there = truth(["a", "b", "a", "c"], {
+    rows: [row("a", 0), row("b", 1), row("c", 3)],
+    checkpoints: new Map([[0, 4n]]),
+  });
+  const broken = (entry: Page | Live): number[] => {
+    const history = { entries: [...appends, entry] };
+    exemptCopies(history, there, outages);
+    return [...new Set(check(history, there).violations.map(({ invariant }) => invariant))];
+  };
+  const copy = { after: 0n, view: "unsaved", savedThrough: 0n } as const;
+  const shown = [seen("b", 1), seen("a", 2), seen("c", 3)];
+
+  test("whose first copy was saved when its page was made", () => {
+    expect(broken(page(shown, 3, copy))).toEqual([]);
+  });
+
+  test("and none whose first copy was unsaved then, although it is saved in the end", () => {
+    expect(broken(page(shown, 3, { ...copy, savedThrough: null }))).toContain(3);
+  });
+
+  test("and none that was read at another time", () => {
+    expect(broken(page(shown, 3, { ...copy, tInv: 1_001n, tRet: 1_002n }))).toContain(3);
+  });
+
+  test("and nothing else of its page", () => {
+    expect(broken(page([seen("a", 2), seen("c", 3)], 3, copy))).toEqual([6]);
   });
 });
 

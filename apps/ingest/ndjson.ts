@@ -1,5 +1,4 @@
 /** Streams of events (application/x-ndjson) ↔ their answers: from the request to the last byte of the connection. */
-
 import type { IncomingMessage } from "node:http";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { preferredType } from "#lib/accept.ts";

@@ -13,7 +13,7 @@ export const LIVE_DESCRIPTION =
   'Where the header Authorization cannot be sent, the first message is {"op":"authenticate","token":…}. What is wrong with the ' +
   "parameters, the token of a first message, the key's rights or the cursor is told after the upgrade: a frame problem, and the " +
   "close code 4400, 4401, 4403 or 4410. A header Authorization that is not known, a foreign host name and a malformed handshake " +
-  "are refused before it, with the statuses below. Other close codes: 1011 a mistake of Spillway's, 1012 reconnect with your " +
+  "are refused before it, with the statuses below. Other close codes: 1009 a message above 16 KiB, 1011 a mistake of Spillway's, 1012 reconnect with your " +
   "cursor, 1013 later, 4408 silent, 4429 too many messages. With Accept: text/event-stream the same frames of one client come as " +
   "server-sent events: event is the frame's type, data the frame, id the cursor to resume from; the header Last-Event-ID wins " +
   "over after. What is wrong before the first frame is told by the status; a stream that ends is to be opened again. It needs the " +

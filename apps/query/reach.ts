@@ -80,7 +80,7 @@ export class Reach {
     try {
       return await this.#parts.barrier.mark(order.partition, untilMs);
     } catch (cause) {
-      const detail = `${(cause as Error).message}. Try again, or ask with consistency=known or view=saved.`;
+      const detail = `${(cause as Error).message}. Try again; pages with consistency=known or view=saved are to be had meanwhile.`;
       throw new ProblemError(problem((cause as NoMark).code, detail), { cause });
     }
   }

@@ -33,6 +33,8 @@ export class Subscription {
   #catching: Catching | null = null;
   #beatDue = false;
   #retryMs = RETRY_MS_MIN;
+  /** Its reader knows of the problem that has not passed yet. */
+  #told = false;
 
   constructor(live: Live, line: Line, wish: Wish) {
     this.#live = live;
@@ -198,7 +200,7 @@ export class Subscription {
   }
 
   /**
-   * Null after a passing problem, of which the reader is told once, and a pause.
+   * Null after a passing problem and a pause.
    * @param paused called before the pause
    * @throws ProblemError one that will not pass
    */
@@ -207,12 +209,13 @@ export class Subscription {
     try {
       const done = await work();
       this.#retryMs = RETRY_MS_MIN;
+      this.#told = false;
       return done;
     } catch (error) {
       paused();
       if (!(error instanceof ProblemError && error.problem.status === 503)) throw error;
       if (this.#isStopped()) return null;
-      if (this.#retryMs === RETRY_MS_MIN) this.#line.problem(error.problem, this.clientId);
+      this.#tell(error.problem);
       log.debug("follower waits", { code: error.problem.code });
       this.#pause = new AbortController();
       await clock.sleep(this.#retryMs * (0.5 + clock.random() / 2), this.#pause.signal);
@@ -220,6 +223,13 @@ export class Subscription {
       this.#retryMs = Math.min(RETRY_MS_MAX, this.#retryMs * 2);
       return null;
     }
+  }
+
+  /** Once, as soon as there is room: who leaves what it was sent would be sent one by every outage that comes and goes. */
+  #tell(passing: Problem): void {
+    if (this.#told || this.#line.room === 0) return;
+    this.#told = true;
+    this.#line.problem(passing, this.clientId);
   }
 }
 

@@ -132,6 +132,34 @@ describe("one connection's subscriptions", () => {
   });
 });
 
+describe("a problem that passes", () => {
+  test("is told once, and to nobody who leaves what it was sent, however often it comes back", async () => {
+    const scene = new LiveScene();
+    scene.away = true;
+    const told = new Reader(scene).follow("a");
+    const mute = new Reader(scene);
+    mute.reads = false;
+    mute.line.write("events", Buffer.alloc(1 << 20));
+    mute.follow("b");
+    const counts = (): number[] => [told.problems.length, mute.problems.length];
+    const tryAgain = async (): Promise<void> => {
+      await settled(scene);
+      scene.clock.advance(6_000);
+      await settled(scene);
+    };
+    await tryAgain();
+    expect(counts()).toEqual([1, 0]);
+    mute.resume();
+    await tryAgain();
+    await tryAgain();
+    expect(counts()).toEqual([1, 1]);
+    scene.away = false;
+    await tryAgain();
+    await Promise.all([told.caughtUp("a"), mute.caughtUp("b")]);
+    expect(counts()).toEqual([1, 1]);
+  });
+});
+
 describe("readers that do not read", () => {
   test("hold no more than the node's bound, leave room for who does read, and are kept", async () => {
     const scene = new LiveScene();

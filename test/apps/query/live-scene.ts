@@ -7,6 +7,7 @@ import { eventJson } from "#lib/event.ts";
 import { createServer, type Server } from "#lib/http.ts";
 import { createMetrics } from "#lib/metrics.ts";
 import { partitionOf } from "#lib/partition.ts";
+import { ProblemError, problem } from "#lib/problem.ts";
 import { type Live, liveNode } from "../../../apps/query/live-node.ts";
 import { registerLive } from "../../../apps/query/live-routes.ts";
 import { ClientOrder, comparePlaces, type Epochs, type Place } from "../../../apps/query/places.ts";
@@ -35,6 +36,8 @@ export class LiveScene {
   readonly reads = { of: [] as string[], now: 0, most: 0 };
   /** Set, page reads wait for it. */
   held: Promise<void> | null = null;
+  /** Set, the log does not tell its end. */
+  away = false;
   #nextId = 0;
   readonly #next = [0n, 0n];
 
@@ -60,8 +63,11 @@ export class LiveScene {
       metrics,
     });
     const reader = { read: (order: ClientOrder, query: PageQuery) => this.#read(order, query) };
-    const reach = { mark: (order: ClientOrder) => Promise.resolve(tail.partition(order.partition).next) };
-    this.live = liveNode({ reader, reach, tail, verdicts, clock, log, metrics, heartbeatMs });
+    const mark = ({ partition }: ClientOrder): Promise<bigint> =>
+      this.away
+        ? Promise.reject(new ProblemError(problem("log-unreachable", "It is away.")))
+        : Promise.resolve(tail.partition(partition).next);
+    this.live = liveNode({ reader, reach: { mark }, tail, verdicts, clock, log, metrics, heartbeatMs });
   }
 
   order(clientId: string): ClientOrder {

@@ -1,5 +1,6 @@
 /** `npm run bench -- QUESTION [options]`: one question a file, figures that can be repeated. */
 import { parseArgs } from "node:util";
+import { benchConnections } from "./connections/connections.ts";
 import { benchCosts } from "./costs.ts";
 import { benchGrowth, POSTGRES as SMALL_POSTGRES } from "./growth/growth.ts";
 import { benchIngest } from "./ingest.ts";
@@ -25,6 +26,8 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
   sink      rows/s of a backlog, next to a bare COPY loop and to one INSERT an event; several sinks; repeated ids
   read      pages/s, next to Fastify and pg doing the plain SELECT; near and 30 ms away; what the read barrier costs
   relay     rows/s from an application's event buffer to the log, next to a naive loop; what emit costs; commit to readable
+  connections
+            what the database has open while 10,000 clients are connected: readers of a query node, and clients of PgBouncer
   tail      pages of a node with millions of unsaved events, next to one that has them all in memory; its memory and stops
   throttle  what the sink leaves to others who use the database, next to fixed batches and a latency limiter
   hour      the same over an hour of checkpoints, autovacuum and a growing table; Ctrl-C reports what it has so far
@@ -32,8 +35,8 @@ const USAGE = `npm run bench -- QUESTION [--rounds n] [--seconds n] [--events n]
 
   --rounds   how often the settings take turns (ingest: default 5; throttle: 5; sink: 3; read: 3; relay: 5)
   --events   in the backlog (sink; default 400000; tail: 10000000), in each table (growth; default 20000000)
-  --seconds  of each turn (ingest: default 4; throttle: 5; read: 2; relay: 4), or of the whole measurement (live: 10 each; costs: 15 each; overload: 120 each; path: 20; hour: 3600)
-  --out      folder for plots (throttle, hour, growth, overload)
+  --seconds  of each turn (ingest: default 4; throttle: 5; read: 2; relay: 4), or of the whole measurement (live: 10 each; costs: 15 each; overload: 120 each; path: 20; connections: 20 each; hour: 3600)
+  --out      folder for plots (connections, throttle, hour, growth, overload)
   --json     writes everything measured into FILE too
 `;
 
@@ -87,6 +90,10 @@ const QUESTIONS: Readonly<Record<string, Question>> = {
   tail: {
     needs: { kafka: true, postgres: {} },
     ask: (stack, { events, seconds }) => benchTail(stack, count(events, 10_000_000), count(seconds, 10)),
+  },
+  connections: {
+    needs: { kafka: true, postgres: { max_connections: "20" } },
+    ask: (stack, { seconds, out }) => benchConnections(stack, count(seconds, 20), out),
   },
   throttle: {
     needs: { postgres: POSTGRES },

@@ -7,7 +7,7 @@ import { answersMetadata } from "./kafka-metadata.ts";
 import { nativeServer } from "./native.ts";
 import { keptPorts } from "./ports.ts";
 import { runToEnd } from "./process.ts";
-import type { KafkaOptions, KafkaServer } from "./server.ts";
+import type { Guarded, KafkaOptions, KafkaServer } from "./server.ts";
 
 /** No JIT beyond the quick one: a broker starts in 1.5 s and holds 340 MB. */
 const JVM = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"];
@@ -83,7 +83,11 @@ async function member(options: KafkaOptions, ports: Ports, membership: Membershi
   const logFile = join(dataDir, "kafka.log");
   const places = { ...ports, advertised, host: "127.0.0.1" };
   const properties = (logDir: string): string =>
-    asProperties({ ...brokerSettings({ ...places, logDir }), ...membershipSettings(membership) });
+    asProperties({
+      ...brokerSettings({ ...places, logDir }, options.guarded?.listeners),
+      ...membershipSettings(membership),
+      ...options.guarded?.settings,
+    });
   const server = nativeServer({
     what: `Kafka ${KAFKA_VERSION}: ${java} with the jars in ${jars}; data in ${dataDir}; ports ${port} (clients), ${inner}, ${controller}`,
     dataDir,
@@ -93,7 +97,18 @@ async function member(options: KafkaOptions, ports: Ports, membership: Membershi
     stopSignal: "SIGTERM",
     prepare: async (signal) => {
       if (!existsSync(data))
-        await format({ java, jars, config, data, properties, clusterId: membership.clusterId }, signal);
+        await format(
+          {
+            java,
+            jars,
+            config,
+            data,
+            properties,
+            clusterId: membership.clusterId,
+            users: options.guarded?.users ?? {},
+          },
+          signal,
+        );
       writeFileSync(config, properties(data));
     },
     command: () => ({
@@ -120,17 +135,21 @@ interface Unformatted {
   readonly data: string;
   readonly properties: (logDir: string) => string;
   readonly clusterId: string;
+  readonly users: Guarded["users"];
 }
 
 /** Made aside and then renamed: an interrupted format leaves nothing that looks complete. */
 async function format(
-  { java, jars, config, data, properties, clusterId }: Unformatted,
+  { java, jars, config, data, properties, clusterId, users }: Unformatted,
   signal: AbortSignal,
 ): Promise<void> {
   const fresh = `${data}.new`;
   rmSync(fresh, { recursive: true, force: true });
   writeFileSync(config, properties(fresh));
-  const tool = ["kafka.tools.StorageTool", "format", "-t", clusterId, "-c", config];
+  const passwords = Object.entries(users).flatMap(([name, password]) =>
+    ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((one) => ["--add-scram", `${one}=[name=${name},password=${password}]`]),
+  );
+  const tool = ["kafka.tools.StorageTool", "format", "-t", clusterId, "-c", config, ...passwords];
   const args = [...JVM, ...QUIET, "-cp", `${jars}/*`, ...tool];
   await runToEnd({ file: java, args }, signal);
   renameSync(fresh, data);
@@ -151,13 +170,15 @@ interface BrokerPlaces {
  * The broker talks to itself on a listener of its own: a proxy between it and the clients does not cut it off from itself.
  * The controller is named by configuration, not in the data: another port at the next start is no matter.
  */
-export function brokerSettings(to: BrokerPlaces): Record<string, string> {
+export function brokerSettings(to: BrokerPlaces, guarded: Guarded["listeners"] = {}): Record<string, string> {
+  const more = Object.entries(guarded);
+  const places = more.map(([name, { port }]) => `,${name}://127.0.0.1:${port}`).join("");
   return {
     "process.roles": "broker,controller",
     "node.id": "1",
-    listeners: `PLAINTEXT://${to.host}:${to.port},INNER://127.0.0.1:${to.inner},CONTROLLER://127.0.0.1:${to.controller}`,
-    "advertised.listeners": `PLAINTEXT://127.0.0.1:${to.advertised},INNER://127.0.0.1:${to.inner}`,
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INNER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    listeners: `PLAINTEXT://${to.host}:${to.port},INNER://127.0.0.1:${to.inner},CONTROLLER://127.0.0.1:${to.controller}${places}`,
+    "advertised.listeners": `PLAINTEXT://127.0.0.1:${to.advertised},INNER://127.0.0.1:${to.inner}${places}`,
+    "listener.security.protocol.map": `PLAINTEXT:PLAINTEXT,INNER:PLAINTEXT,CONTROLLER:PLAINTEXT${more.map(([name, { protocol }]) => `,${name}:${protocol}`).join("")}`,
     "inter.broker.listener.name": "INNER",
     "controller.listener.names": "CONTROLLER",
     "controller.quorum.voters": `1@127.0.0.1:${to.controller}`,

@@ -46,6 +46,18 @@ export interface ServerOptions {
 export interface KafkaOptions extends ServerOptions {
   /** The port that clients are told to use, when it is not the broker's own: that of a proxy in front of it. */
   readonly advertisedPort?: number;
+  /** What else a native broker has: for tests of what it demands of clients. */
+  readonly guarded?: Guarded;
+}
+
+/** Listeners beside the usual one, which asks nothing of anybody. */
+export interface Guarded {
+  /** By name. */
+  readonly listeners: Readonly<Record<string, { readonly port: number; readonly protocol: string }>>;
+  /** The broker's own settings, on top of the usual ones. */
+  readonly settings: Readonly<Record<string, string>>;
+  /** Name → password, for both mechanisms of SCRAM. */
+  readonly users: Readonly<Record<string, string>>;
 }
 
 export interface PostgresOptions extends ServerOptions {

@@ -7,6 +7,7 @@ import { type LogAdmin, LogError, type PartitionReader } from "#lib/kafka/ports.
 import type { KafkaAccess } from "#lib/kafka-access.ts";
 import type { Log } from "#lib/log.ts";
 import { type LogSettings, topicNames } from "#lib/log-settings.ts";
+import { withKafkaRemedy } from "#lib/remedies.ts";
 import { type OpenedLog, openLog } from "#lib/topics.ts";
 
 /** Ends connections in the reverse order of their opening. */
@@ -57,8 +58,9 @@ export async function connectLog(
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof LogError)) throw error;
-      log.warn("log not reached yet", { brokers: contact.brokers, error: error.message });
-      waiting(error.message);
+      const why = withKafkaRemedy(error.message);
+      log.warn("log not reached yet", { brokers: contact.brokers, error: why });
+      waiting(why);
     }
     await clock.sleep(RETRY_MS, signal);
   }

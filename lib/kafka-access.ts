@@ -1,11 +1,10 @@
 /** How brokers are reached, over TLS and with SASL: made from the settings and checked, before the first connection. */
 import assert from "node:assert";
-import { X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { type ConnectionOptions, createSecureContext } from "node:tls";
 import { ConfigError } from "./config.ts";
 import type { KafkaOptions } from "./kafka/client.ts";
 import type { LogSettings } from "./log-settings.ts";
+import { readPem } from "./pem.ts";
 import { TLS_SCHEME } from "./setting-forms.ts";
 
 /** `brokers` are plain `host:port`. */
@@ -22,9 +21,10 @@ export function readKafkaAccess(settings: LogSettings): KafkaAccess {
   const pems = new Map<PemSetting, string>();
   const problems = [...loginProblems(settings), ...(tls ? together(settings) : withoutTls(settings, brokers))];
   for (const name of PEM_SETTINGS) {
-    const pem = settings[name] === "" ? "" : readPem(name, settings[name]);
-    if (typeof pem === "string") pems.set(name, pem);
-    else problems.push(pem.problem);
+    if (settings[name] === "") continue;
+    const read = readPem(settings[name], name === "KAFKA_CLIENT_CERT_KEY" ? "PRIVATE KEY" : "CERTIFICATE");
+    if ("pem" in read) pems.set(name, read.pem);
+    else problems.push(`${name} ${read.problem}`);
   }
   if (problems.length === 0) problems.push(...fitProblems(pems));
   if (problems.length > 0) throw new ConfigError(problems);
@@ -59,34 +59,6 @@ const withoutTls = (settings: LogSettings, brokers: readonly string[]): string[]
       `${name} is set, and KAFKA_BROKERS is ${brokers.join(",")}, which means no TLS: write ` +
       `${brokers.map((one) => TLS_SCHEME + one).join(",")}, or unset it.`,
   );
-
-const BLOCK = /-----BEGIN ([A-Z ]+)-----[\s\S]+?-----END \1-----/g;
-/** Longer than paths are: then it is a text that was cut or quoted wrongly. */
-const PATH_CHARACTERS_MAX = 300;
-
-/** The PEM itself, from the text or the file of that name. */
-function readPem(name: PemSetting, value: string): string | { readonly problem: string } {
-  const isText = value.includes("-----BEGIN ");
-  const isKey = name === "KAFKA_CLIENT_CERT_KEY";
-  // A key that was pasted without its head and tail is no path either: names of files have a dot, base64 has none.
-  const isPath = !isText && value.length <= PATH_CHARACTERS_MAX && (!isKey || value.includes("."));
-  const shown = isPath ? value : `a text of ${value.length} characters`;
-  const refuse = (why: string) => ({
-    problem: `${name} is ${shown}: ${why}. It is PEM (-----BEGIN …), with its line ends, or the path of a file of it.`,
-  });
-  try {
-    const pem = isText ? value : readFileSync(value, "utf8");
-    const blocks = [...pem.matchAll(BLOCK)].map(([text, kind]) => ({ text, kind: kind ?? "" }));
-    const wanted = isKey ? "PRIVATE KEY" : "CERTIFICATE";
-    const found = blocks.filter(({ kind }) => kind.endsWith(wanted));
-    if (found.length === 0) return refuse(`there is no ${wanted} in it`);
-    if (wanted === "CERTIFICATE") for (const { text } of found) new X509Certificate(text);
-    return pem;
-  } catch (error) {
-    const { code, message, syscall } = error as NodeJS.ErrnoException;
-    return refuse(syscall === undefined ? message : `it cannot be read (${code})`);
-  }
-}
 
 function fitProblems(pems: ReadonlyMap<PemSetting, string>): string[] {
   try {

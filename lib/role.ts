@@ -11,6 +11,7 @@ import {
 } from "./config.ts";
 import type { Surroundings } from "./connect.ts";
 import { Contact } from "./contact.ts";
+import { requireDatabaseTls } from "./database-settings.ts";
 import { createServer, listenTask, type Server, type ServerOptions } from "./http.ts";
 import { readKafkaAccess } from "./kafka-access.ts";
 import type { logSettings } from "./log-settings.ts";
@@ -49,6 +50,7 @@ export function runRole<D extends Common>(role: Role<D>): Promise<void> {
     log.info("settings read", printable(settings));
     const metrics = createMetrics(...role.metricsOf);
     const kafkaAccess = readKafkaAccess(settings);
+    if ("DATABASE_URL" in settings) requireDatabaseTls(String(settings["DATABASE_URL"]));
     const contact = new Contact({ brokers: kafkaAccess.brokers, log, clock });
     const { tasks, register, ...made } = role.make(read, { log, clock, contact, metrics, kafkaAccess });
     const server = await createServer({

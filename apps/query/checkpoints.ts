@@ -79,6 +79,7 @@ export class Checkpoints {
   /** Brings the tables up to date, once, when the database is reached for the first time; null: they are. */
   #prepare: (() => Promise<unknown>) | null;
   #awaySinceMs: number | null = null;
+  #awayWhy = "";
 
   constructor(given: {
     epoch: number;
@@ -110,6 +111,11 @@ export class Checkpoints {
 
   get awaySinceMs(): number | null {
     return this.#awaySinceMs;
+  }
+
+  /** What the last statement that failed was told; "" while none has. */
+  get awayWhy(): string {
+    return this.#awayWhy;
   }
 
   /** Passes a snapshot's checkpoint on. @param startBefore the tail's start before the snapshot was asked for */
@@ -155,8 +161,9 @@ export class Checkpoints {
   }
 
   #lost(error: unknown): void {
+    this.#awayWhy = error instanceof Error ? error.message : String(error);
     if (this.away) return;
-    this.#log.warn("database lost", { error: error instanceof Error ? error.message : String(error) });
+    this.#log.warn("database lost", { error: this.#awayWhy });
     this.#awaySinceMs = this.#clock.now();
   }
 }

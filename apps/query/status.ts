@@ -11,7 +11,7 @@ export interface Told {
   readonly epochs: Epochs;
   readonly tail: Tail;
   readonly tailReader: Pick<TailReader, "missing">;
-  readonly checkpoints: Pick<Checkpoints, "known" | "awaySinceMs">;
+  readonly checkpoints: Pick<Checkpoints, "known" | "awaySinceMs" | "awayWhy">;
 }
 
 /** How far one partition is saved. */
@@ -39,7 +39,7 @@ export function readinessOf({ tail, tailReader, checkpoints }: Told, contact: Co
     ),
     ...reasons(`tail behind: ${read} records read`, fullSinceMs === null ? behindSinceMs : null),
   ];
-  const store = `store: ${database} does not answer; pages with saved events are 503`;
+  const store = `store: ${database} does not answer (${checkpoints.awayWhy}); pages with saved events are 503`;
   return { ready: missing.length === 0, missing, degraded: reasons(store, checkpoints.awaySinceMs) };
 }
 

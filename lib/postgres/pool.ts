@@ -3,6 +3,7 @@ import pg from "pg";
 import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
 import type { Metrics } from "#lib/metrics.ts";
+import { withDatabaseRemedy } from "#lib/remedies.ts";
 import { cancelStatement } from "./cancel.ts";
 import { begin, rolledBack, statements, type Transaction, type TransactionLimits, timed } from "./transaction.ts";
 
@@ -104,6 +105,7 @@ export class Pool {
     } catch (error) {
       // Of a host with several addresses (localhost often is one), Node.js tells the code, and nothing in words.
       if (error instanceof AggregateError) error.message ||= error.errors.map(({ message }) => message).join("; ");
+      if (error instanceof Error) error.message = withDatabaseRemedy(error.message);
       throw error;
     } finally {
       this.#counted?.metrics.poolWaitMs.observe({ pool: this.#counted.pool }, this.#clock.elapsed() - begunMs);

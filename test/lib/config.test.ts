@@ -18,7 +18,7 @@ import {
   settingRows,
   text,
 } from "#lib/config.ts";
-import { databaseSettings } from "#lib/database-settings.ts";
+import { databaseSettings, requireDatabaseTls } from "#lib/database-settings.ts";
 import { logSettings, topicNames } from "#lib/log-settings.ts";
 
 const DECLARED = {
@@ -114,6 +114,19 @@ describe("settings", () => {
     expect(readSettings(logSettings, { KAFKA_BROKERS: brokers }).KAFKA_BROKERS).toHaveLength(4);
     for (const url of ["postgres://db/x", "postgresql://me:pw@db:5432/x?sslmode=require", "postgres:///x?host=/run"])
       expect(readSettings(databaseSettings, { DATABASE_URL: url }).DATABASE_URL).toBe(url);
+  });
+
+  test("of the database name an sslmode that there is, and files of PEM that can be read", () => {
+    for (const mode of ["", "?sslmode=verify-full", "?sslmode=no-verify", "?sslmode=require"])
+      expect(() => requireDatabaseTls(`postgres://me:hunter2@db/x${mode}`)).not.toThrow();
+    const problems = problemsOf(() =>
+      requireDatabaseTls("postgres://me:hunter2@db/x?sslmode=on&sslrootcert=/none.pem&sslkey=/none.key"),
+    );
+    expect(problems).toEqual([
+      expect.stringMatching(/^DATABASE_URL: sslrootcert is \/none\.pem: it cannot be read \(ENOENT\)\. It is PEM/),
+      expect.stringMatching(/^DATABASE_URL: sslkey is \/none\.key: it cannot be read/),
+      "DATABASE_URL: sslmode is on: it is one of disable, no-verify, prefer, require, verify-ca, verify-full.",
+    ]);
   });
 
   test("ignore what is not declared", () => {

@@ -1,7 +1,7 @@
 /** Real Kafka for tests: one broker that all tests of a run share, and private ones to be killed. */
 import { randomUUID } from "node:crypto";
 import { inject } from "vitest";
-import type { KafkaServer } from "../../infra/server.ts";
+import type { KafkaOptions, KafkaServer } from "../../infra/server.ts";
 import { provideKafka } from "../../infra/stack.ts";
 import { newFolder } from "./folder.ts";
 
@@ -21,7 +21,7 @@ export function uniqueTopic(name = "events"): string {
  * @param advertisedPort the port that clients are told to use, when a proxy stands before it; `ownPort` is the broker's own
  */
 export async function privateKafka(
-  options: { readonly advertisedPort?: number } = {},
+  options: Pick<KafkaOptions, "advertisedPort" | "guarded"> = {},
 ): Promise<KafkaServer & AsyncDisposable> {
   const kafka = await provideKafka({ dataDir: newFolder("kafka"), say: () => undefined, ...options });
   await kafka.start();

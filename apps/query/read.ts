@@ -21,7 +21,7 @@ import type { Pin } from "./partition-tail.ts";
 import { type ClientOrder, comparePlaces, type Place } from "./places.ts";
 import type { Reach, Wanted } from "./reach.ts";
 import type { Asked, Rows, Saved } from "./rows.ts";
-import { candidates, firstsByTail, LOOKED_AT_NONE, lookedAtFirst, scanEnd } from "./scan.ts";
+import { candidates, firstsByTail, LOOKED_AT_NONE, lookedAtFirst, notBelow, scanEnd } from "./scan.ts";
 import { PAGE_BYTES_MAX } from "./statements.ts";
 import type { Tail } from "./tail.ts";
 import { tailHalf } from "./tail-half.ts";
@@ -144,8 +144,9 @@ export class Reader {
     // The checkpoint went back since: what lies between is not in this pin.
     if (tail.partition(order.partition).start < pin.start) return null;
     const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
-    const view = pin.segments.length === 0 ? pin : await windowOf(pin, order.epoch, query);
-    const found = firstsByTail(candidates(view, order.epoch, query));
+    const asked = notBelow(query, order.epoch, unsavedFrom);
+    const view = pin.segments.length === 0 ? pin : await windowOf(pin, order.epoch, asked);
+    const found = firstsByTail(candidates(view, order.epoch, asked));
     const end = scanEnd(view, order.epoch, query, unsavedFrom, LOOKED_AT_NONE);
     const source = tailSource(found, order.epoch, query.order, unsavedFrom, new Map(), end);
     const merged = this.#merged(order, query, [source], pin.next);
@@ -155,10 +156,8 @@ export class Reader {
     return { ...merged, savedThrough: savedThrough(order, known), unchecked: true };
   }
 
-  /**
-   * The last checkpoint shown may lie below the tail's start: it went back, or merely came late. Without the database nobody
-   * can tell, so the tail begins anew there: too much of the log is no short page.
-   */
+  // The last checkpoint shown may lie below the tail's start: it went back, or merely came late. Without the database nobody
+  // can tell, so the tail begins anew there: too much of the log is no short page.
   #rereadFrom({ partition }: ClientOrder, known: bigint | null): void {
     const { tail } = this.#parts;
     const { start } = tail.partition(partition);

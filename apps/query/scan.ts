@@ -5,7 +5,7 @@
 import { indexOf, type TailEvent } from "./client-tail.ts";
 import { type Filter, hasFilters, type Selection } from "./merge.ts";
 import type { Pin } from "./partition-tail.ts";
-import type { Place } from "./places.ts";
+import { comparePlaces, type Place } from "./places.ts";
 
 /** Tail events that may belong to a page, in reading order, before it is known which of them are copies. */
 export interface Candidates {
@@ -77,6 +77,14 @@ export function candidates(pin: Pin, epoch: number, selection: Selection, beyond
     if (last.previous < pin.start) counted++;
   }
   return { events, cutAt: edge(pin, range, selection.order) };
+}
+
+/** The selection without what lies below `from`, where it comes first: it would fill a page, and then be left out of it. */
+export function notBelow<S extends Selection>(selection: S, epoch: number, from: bigint): S {
+  const last = { epoch, offset: from - 1n };
+  return selection.order === "asc" && comparePlaces(selection.after, last) < 0
+    ? { ...selection, after: last }
+    : selection;
 }
 
 /**

@@ -165,6 +165,22 @@ async function heldThenSaved(evicted: boolean): Promise<ReturnType<typeof scene>
   return all;
 }
 
+test("without the database, events that were saved a moment ago take no room in an unsaved page", async () => {
+  const ids = idsFrom("first", 10);
+  const { world, node, shown } = scene(ids, 0n);
+  await settle(node);
+  world.save(0, 8n);
+  const before = node.read(CLIENT, { ...PLAIN, after: { epoch: EPOCH, offset: 7n } });
+  await settle(node);
+  expect(shown(await before)).toEqual(ids.slice(8));
+  node.storeFault = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  const read = node.read(CLIENT, { ...PLAIN, view: "unsaved", limit: 2 });
+  await settle(node);
+  expect(shown(await read)).toEqual(ids.slice(8));
+  expect((await read).page).toMatchObject({ hasMore: false, savedThrough: { epoch: EPOCH, offset: 7n } });
+  node.kill();
+});
+
 test.each([
   ["is held for a moment after it was saved", false],
   ["was held when the copy came", true],

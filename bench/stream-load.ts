@@ -9,6 +9,8 @@ import type { LoadOrder, LoadResult } from "./load.ts";
 interface Told {
   readonly accepted?: number;
   readonly rejected?: number;
+  /** Of a problem. */
+  readonly code?: string;
 }
 
 const { url, connections, seconds, eventsPerBody, bodies } = JSON.parse(process.argv[2] ?? "null") as LoadOrder;
@@ -21,13 +23,21 @@ const pieces = Array.from({ length: bodies }, (_, n) =>
   ),
 );
 
+/** @throws Error when it is ended early: what it did not take is no part of a rate */
 async function stream(untilMs: number): Promise<Told> {
   const sent = request(url, { method: "POST", headers: { "content-type": "application/x-ndjson" } });
-  const answer = once(sent, "response").then(([response]) => json(response as IncomingMessage) as Promise<Told>);
-  for (let n = 0; performance.now() < untilMs; n++)
-    if (!sent.write(pieces[n % pieces.length])) await once(sent, "drain");
+  const answered = new AbortController();
+  const response = once(sent, "response");
+  const enough = (): void => answered.abort();
+  response.then(enough, enough);
+  for (let n = 0; performance.now() < untilMs && !answered.signal.aborted; n++)
+    if (!sent.write(pieces[n % pieces.length]))
+      await once(sent, "drain", { signal: answered.signal }).catch(() => undefined);
   sent.end();
-  return answer;
+  const [incoming] = (await response) as [IncomingMessage];
+  const told = (await json(incoming)) as Told;
+  if (told.code !== undefined) throw new Error(`a stream was ended early: ${JSON.stringify(told).slice(0, 500)}`);
+  return told;
 }
 
 const begin = performance.now();

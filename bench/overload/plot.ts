@@ -3,7 +3,8 @@ import type { TopLevelSpec } from "vega-lite";
 import { writeSvg } from "../svg.ts";
 import type { Told } from "./overload.ts";
 
-const MEASURES = ["acknowledged/s", "refused/s", "p99, ms", "connections", "memory, MiB"] as const;
+const LATENCY = "p99, ms";
+const MEASURES = ["acknowledged/s", "refused/s", LATENCY, "connections", "memory, MiB"] as const;
 
 /** Writes `overload.svg` into the folder. @returns its name */
 export async function writePlot(folder: string, told: readonly Told[]): Promise<string[]> {
@@ -20,20 +21,28 @@ export async function writePlot(folder: string, told: readonly Told[]): Promise<
   ]);
   const spec: TopLevelSpec = {
     data: { values },
-    facet: {
-      row: { field: "measure", type: "nominal", sort: [...MEASURES], title: "" },
-      column: { field: "design", type: "nominal", sort: told.map(({ design }) => design), title: "" },
-    },
-    spec: {
-      width: 190,
-      height: 100,
-      mark: { type: "line", strokeWidth: 1.2 },
+    vconcat: MEASURES.map((measure) => ({
+      transform: [{ filter: { field: "measure", equal: measure } }],
+      width: 760,
+      height: 130,
+      mark: { type: "line", strokeWidth: 1.4 },
       encoding: {
-        x: { field: "second", type: "quantitative", title: "second" },
-        y: { field: "value", type: "quantitative", title: "" },
+        x: { field: "second", type: "quantitative", title: "" },
+        y: {
+          field: "value",
+          type: "quantitative",
+          title: measure,
+          ...(measure === LATENCY && { scale: { type: "log" } }),
+        },
+        color: {
+          field: "design",
+          type: "nominal",
+          sort: told.map(({ design }) => design),
+          title: "",
+          legend: { labelLimit: 400, orient: "top", columns: 2 },
+        },
       },
-    },
-    resolve: { scale: { y: "independent" } },
+    })),
   };
   await writeSvg(folder, "overload.svg", spec);
   return ["overload.svg"];

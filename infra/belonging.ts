@@ -4,6 +4,7 @@ import { readSettings } from "#lib/config.ts";
 import { isBroken, prove } from "#lib/continuity.ts";
 import { connectKafka } from "#lib/kafka/client.ts";
 import { OffsetOutOfRange } from "#lib/kafka/ports.ts";
+import { readKafkaAccess } from "#lib/kafka-access.ts";
 import { createLog } from "#lib/log.ts";
 import { logSettings, topicNames } from "#lib/log-settings.ts";
 import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
@@ -39,11 +40,12 @@ const found = (fault: unknown): string =>
 
 /** @throws what `prove` does when they do not belong together; anything else when they cannot be looked at */
 async function proveSaved(brokers: string, url: string): Promise<void> {
-  const { topic } = topicNames(readSettings(logSettings, { ...process.env, KAFKA_BROKERS: brokers }));
+  const settings = readSettings(logSettings, { ...process.env, KAFKA_BROKERS: brokers });
+  const { topic } = topicNames(settings);
   const log = createLog("start", "silent");
   await using stack = new AsyncDisposableStack();
-  const settings = { url, max: 1, name: "spillway-start", connectTimeoutMs: TIMEOUT_MS, log, clock };
-  const pool = stack.adopt(new Pool(settings), (one) => one.close());
+  const database = { url, max: 1, name: "spillway-start", connectTimeoutMs: TIMEOUT_MS, log, clock };
+  const pool = stack.adopt(new Pool(database), (one) => one.close());
   // Refused where nothing was ever saved, which is as it should be.
   const [saved] = await pool.query<{ epoch: number; partitions: number }>(
     "SELECT log_epoch AS epoch, partitions FROM spillway.log_identity WHERE topic = $1 ORDER BY log_epoch DESC LIMIT 1",
@@ -52,7 +54,7 @@ async function proveSaved(brokers: string, url: string): Promise<void> {
   );
   if (saved === undefined) return;
   const checkpoints = await readCheckpoints(pool, saved.epoch, [...Array(saved.partitions).keys()]);
-  const kafka = connectKafka({ brokers: brokers.split(","), clientId: "spillway-start", log, clock });
+  const kafka = connectKafka({ ...readKafkaAccess(settings), clientId: "spillway-start", log, clock });
   const admin = stack.adopt(await kafka.admin(), (one) => one.close());
   if ((await admin.facts(topic)) !== undefined)
     return prove({ topic, openReader: () => kafka.partitionReader() }, checkpoints);

@@ -1,6 +1,7 @@
 /** Servers that somebody else runs: named by the environment, only looked at here. */
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { TLS_SCHEME } from "#lib/setting-forms.ts";
 import { answersMetadata } from "./kafka-metadata.ts";
 import type { KafkaServer, PostgresServer, Say, Server } from "./server.ts";
 
@@ -9,16 +10,20 @@ const ANSWER_LIMIT_MS = 30_000;
 const TELL_MS = 2_500;
 const LOOK_MS = 250;
 
-/** @param brokers the value of KAFKA_BROKERS: `host:port`, several separated by commas */
+/** @param brokers the value of KAFKA_BROKERS: `host:port` or `kafka+ssl://host:port`, several separated by commas */
 export function givenKafka(brokers: string, say: Say): KafkaServer {
   const named = brokers.split(",").filter((text) => text.trim() !== "");
-  const addresses = named.map((text) => new URL(`kafka://${text.trim()}`));
+  const tls = brokers.includes(TLS_SCHEME);
+  const addresses = named.map((text) => new URL(`kafka://${text.trim().replace(TLS_SCHEME, "")}`));
   const obstacle = async (): Promise<string | undefined> => {
     let why: string | undefined;
     for (const { hostname, port } of addresses) {
       const at = Number(port || 9092);
-      if (await answersMetadata(hostname, at)) return undefined;
-      why ??= await tcpObstacle(hostname, at);
+      if (!tls && (await answersMetadata(hostname, at))) return undefined;
+      const unreached = await tcpObstacle(hostname, at);
+      // Over TLS, and with what certificates and passwords, the roles ask for themselves, and say what they are told.
+      if (tls && unreached === undefined) return undefined;
+      why ??= unreached;
     }
     return why ?? "what listens there does not answer as Kafka does";
   };

@@ -40,7 +40,7 @@ describe("npm start", () => {
     [{ DATABASE_URL: "nonsense" }, "DATABASE_URL must be a URL that begins with postgres://"],
     [
       { KAFKA_BROKERS: "kafka" },
-      'KAFKA_BROKERS must name every broker with its port, such as kafka-1:9092,kafka-2:9092, but is "kafka"',
+      'KAFKA_BROKERS must name every broker with its port, such as kafka-1:9092,kafka-2:9092, or all with kafka+ssl:// before them, but is "kafka"',
     ],
     [{ PORT: "web" }, 'PORT must be integer, but is "web"'],
     [{ PORT: "0" }, "PORT is 0, but npm start must know it beforehand"],

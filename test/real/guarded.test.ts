@@ -25,6 +25,7 @@ import {
 import { queryOnce } from "../support/postgres.ts";
 import { type App, startApp } from "../support/process.ts";
 import { silentLog } from "../support/records.ts";
+import { openPool } from "../support/store.ts";
 import { until } from "../support/until.ts";
 
 const folder = newFolder("guarded");
@@ -125,6 +126,17 @@ test.each(["plain", "scram-sha-256", "scram-sha-512"])("a password is proved by 
   const admin = await connectKafka({ ...access, clientId: "test", log: silentLog, clock: systemClock }).admin();
   expect(await admin.facts("no-such-topic")).toBeUndefined();
   await admin.close();
+});
+
+test("a statement that was given up ends on the server, over TLS too", async () => {
+  const pool = openPool(database);
+  await expect(pool.query("SELECT pg_sleep(600)", [], 200)).rejects.toThrow("timeout");
+  await until("it has ended", async () => {
+    const sql = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE query LIKE '%sleep(600)%' AND state = 'active'";
+    const [running] = await queryOnce<{ n: number }>(database, `${sql} AND pid <> pg_backend_pid()`);
+    return running?.n === 0;
+  });
+  await pool.close();
 });
 
 interface Refusal {

@@ -23,9 +23,12 @@ export interface Transaction {
   copy(text: string, data: Buffer): Promise<void>;
 }
 
-/** Opens it, with its limits: set for it alone, so that a pooler hands nothing of them to the next client. */
+/**
+ * Opens it, with its limits: set for it alone, so that a pooler hands nothing of them to the next client. At its level, whatever the
+ * database's default is: who waits for a lock sees afterwards what its holder committed.
+ */
 export const begin = ({ lockTimeoutMs, statementTimeoutMs, idleTimeoutMs }: TransactionLimits): string =>
-  `BEGIN; SET LOCAL lock_timeout = ${lockTimeoutMs}; SET LOCAL statement_timeout = ${statementTimeoutMs}; ` +
+  `BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = ${lockTimeoutMs}; SET LOCAL statement_timeout = ${statementTimeoutMs}; ` +
   `SET LOCAL idle_in_transaction_session_timeout = ${idleTimeoutMs}`;
 
 /** @param giveUpMs how long each may take */

@@ -28,6 +28,15 @@ const objects = (database: Database) =>
     UNION ALL SELECT 'class ' || relname || relkind::text || coalesce(reloptions::text, '') FROM pg_class WHERE relnamespace = to_regnamespace('spillway')
     ORDER BY 1`);
 
+const installerWaits = (database: Database): Promise<true> =>
+  until("it waits for the writer", async () => {
+    const waiting = await database.query(
+      `SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'spillway-install'
+         AND cardinality(pg_blocking_pids(pid)) > 0`,
+    );
+    return waiting.length > 0;
+  });
+
 test("installers that come at once install it once, and what is printed installs the same", async () => {
   await using database = await freshDatabase();
   await using printed = await freshDatabase();
@@ -42,6 +51,21 @@ test("installers that come at once install it once, and what is printed installs
     code: 0,
     said: expect.stringMatching(/was there and up to date/),
   });
+});
+
+test("a database whose transactions see an old snapshot is installed into by several at once, and loses no row with it", async () => {
+  await using database = await freshDatabase();
+  const name = new URL(database.url).pathname.slice(1);
+  await database.query(`ALTER DATABASE ${name} SET default_transaction_isolation = 'repeatable read'`);
+  const applied = await Promise.all([1, 2, 3, 4].map(() => installInto(database.url)));
+  expect(applied.filter((files) => files.length > 0)).toEqual([[...FILES]]);
+  await using writer = await openSession(database.url);
+  await writer.query("BEGIN");
+  await writer.emit("A", "1");
+  const going = run(database.url, "uninstall");
+  await installerWaits(database);
+  await writer.query("COMMIT");
+  expect(await going).toMatchObject({ code: 1, said: expect.stringMatching(/1 waiting and 0 set-aside/) });
 });
 
 test("a database's owner needs no superuser to install it, beside a store or without", async () => {
@@ -71,13 +95,7 @@ test("it is not taken away while rows wait, were set aside, or are being written
   await writer.query("BEGIN");
   await writer.emit("A", "1");
   const going = run(database.url, "uninstall");
-  await until("it waits for the writer", async () => {
-    const waiting = await database.query(
-      `SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'spillway-install'
-         AND cardinality(pg_blocking_pids(pid)) > 0`,
-    );
-    return waiting.length > 0;
-  });
+  await installerWaits(database);
   await writer.query("COMMIT");
   expect(await going).toMatchObject({
     code: 1,

@@ -174,6 +174,29 @@ test("NULL as data is an event without data, and as id or time it is left out; a
     await expect(session.query(`SELECT spillway.${sql}`), sql).rejects.toMatchObject({ code: "SW001" });
 });
 
+test("what a session has set changes neither what is taken nor what is kept", async () => {
+  await using odd = await openSession(database.url);
+  await odd.query(
+    `SET standard_conforming_strings = off; SET escape_string_warning = off; SET array_nulls = off;
+     SET transform_null_equals = on; SET DateStyle = 'SQL, DMY'; SET IntervalStyle = sql_standard; SET timezone = 'Asia/Kathmandu';
+     SET extra_float_digits = -15; SET search_path = ''; SET default_transaction_isolation = serializable`,
+  );
+  const event = {
+    clientId: "odd",
+    type: "t",
+    occurredAt: "2026-03-04T08:00:00.5+01:00",
+    data: { a: 1.5e300, b: "é\\d", c: [1e22, 0.1] },
+  };
+  await odd.query("SELECT spillway.emit_many($1)", [JSON.stringify([event])]);
+  const [row] = await session.query(
+    "SELECT data, extract(epoch FROM occurred_at)::float8 AS at FROM spillway.event_buffer WHERE client_id = 'odd'",
+  );
+  expect(row).toEqual({ data: event.data, at: Date.parse(event.occurredAt) / 1_000 });
+  await expect(
+    odd.query(`SELECT spillway.emit_many('[{"clientId":"odd","type":"t","occurredAt":"2026-03-04 08:00:00"}]')`),
+  ).rejects.toMatchObject({ code: "SW001" });
+});
+
 test("of many, the first that is wrong is named by its place, and none is written", async () => {
   const events = [{ clientId: "M", type: "t" }, { clientId: "M", type: "t", extra: 1 }, {}];
   await expect(session.query("SELECT spillway.emit_many($1)", [JSON.stringify(events)])).rejects.toMatchObject({

@@ -93,6 +93,23 @@ test("nobody changes what a row says, or takes one away that waits", async () =>
   expect(await takable(database)).toEqual([]);
 });
 
+test("a transaction that does not see which rows wait by now truncates none of them", async () => {
+  await using database = await freshBuffer();
+  await using old = await openSession(database.url);
+  await using writer = await openSession(database.url);
+  for (const level of ["REPEATABLE READ", "SERIALIZABLE"]) {
+    // Its snapshot is older than the row, and the lock on the table is free.
+    await old.query(`BEGIN ISOLATION LEVEL ${level}; SELECT pg_current_snapshot()`);
+    await writer.emit("A", level);
+    await expect(old.query("TRUNCATE spillway.event_buffer"), level).rejects.toMatchObject({
+      code: "SW011",
+      message: expect.stringMatching(/does not see which rows wait by now: truncate .* read committed$/) as string,
+    });
+    await old.query("ROLLBACK");
+  }
+  expect(await takable(database)).toEqual(["REPEATABLE READ", "SERIALIZABLE"]);
+});
+
 test("a writer's own functions and operators are not called with the owner's rights", async () => {
   await using database = await freshBuffer();
   const { name, quoted, url } = await newRole(database);

@@ -59,7 +59,10 @@ export class EventBuffer {
     this.#prepare = prepare;
   }
 
-  /** @returns whether `holder` is the relay that works, for `forMs` from now on by the database's clock */
+  /**
+   * A lease that would last for longer was given by a clock that has been set back since, or by another server's: it counts no more.
+   * @returns whether `holder` is the relay that works, for `forMs` from now on by the database's clock
+   */
   async lease(holder: string, forMs: number): Promise<boolean> {
     await this.#prepare?.();
     this.#prepare = null;
@@ -68,6 +71,7 @@ export class EventBuffer {
          VALUES ($1, clock_timestamp() + $2::float8 * interval '1 ms')
        ON CONFLICT (one) DO UPDATE SET holder = excluded.holder, until = excluded.until
          WHERE relay.holder = excluded.holder OR relay.until < clock_timestamp()
+            OR relay.until > clock_timestamp() + $2::float8 * interval '1 ms'
        RETURNING 1`,
       [holder, forMs],
       TIMEOUT_MS,
@@ -134,25 +138,29 @@ export class EventBuffer {
   }
 
   /**
-   * Deletes the oldest rows that have been recorded for longer than `keptMs`, at most `rowsMax`.
+   * Deletes those of the next `rowsMax` recorded rows that have been so for longer than `keptMs`. Younger ones may stand among them:
+   * a long transaction's.
    * @param after the last position of the step before: over what is deleted and not vacuumed yet, a search from the start would go again
+   * @returns how many went; whether there may be more behind `last`
    */
   async removeRecorded(
     after: string,
     rowsMax: number,
     keptMs: number,
-  ): Promise<{ readonly rows: number; readonly last: string }> {
-    const [found] = await this.#pool.rows<[number, string | null]>(
-      `WITH gone AS (
-         DELETE FROM spillway.event_buffer WHERE position = ANY (ARRAY(SELECT position FROM (
-           SELECT position, recorded FROM spillway.event_buffer WHERE recorded IS NOT NULL AND position > $1 ORDER BY position LIMIT $2
-         ) AS oldest WHERE recorded < now() - $3::float8 * interval '1 ms')) RETURNING position
+  ): Promise<{ readonly rows: number; readonly last: string; readonly more: boolean }> {
+    const [found] = await this.#pool.rows<[number, number, string | null]>(
+      `WITH oldest AS MATERIALIZED (
+         SELECT position, recorded FROM spillway.event_buffer WHERE recorded IS NOT NULL AND position > $1 ORDER BY position LIMIT $2
+       ), gone AS (
+         DELETE FROM spillway.event_buffer WHERE position = ANY (ARRAY(
+           SELECT position FROM oldest WHERE recorded < now() - $3::float8 * interval '1 ms')) RETURNING position
        )
-       SELECT count(*)::int, max(position)::text FROM gone`,
+       SELECT (SELECT count(*) FROM gone)::int, count(*)::int, max(position)::text FROM oldest`,
       [after, rowsMax, keptMs],
       TIMEOUT_MS,
     );
-    return { rows: found?.[0] ?? 0, last: found?.[1] ?? after };
+    const [rows, seen, last] = found ?? [0, 0, null];
+    return { rows, last: last ?? after, more: rows > 0 && seen === rowsMax };
   }
 
   async backlog(): Promise<Backlog> {

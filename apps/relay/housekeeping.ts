@@ -17,7 +17,7 @@ export interface HousekeepingParts {
 
 /** One step of the removal: a few ms, so that publishing hardly waits for it. */
 const STEP_ROWS = 1_000;
-/** After a full step, so 5,000 rows a second at most; and after one that found the rest too young. */
+/** While there may be more, so 5,000 rows a second at most; and after a step that found the rest too young. */
 const STEP_EVERY_MS = 200;
 const SWEEP_EVERY_MS = 10_000;
 const LOOK_EVERY_MS = 5_000;
@@ -81,11 +81,10 @@ export class Housekeeping {
 
   async #sweep(begunMs: number): Promise<void> {
     const { buffer, keepMs, clock, metrics } = this.#parts;
-    const { rows, last } = await buffer.removeRecorded(this.#sweptTo, STEP_ROWS, keepMs);
-    const full = rows === STEP_ROWS;
+    const { rows, last, more } = await buffer.removeRecorded(this.#sweptTo, STEP_ROWS, keepMs);
     // From the start again after a while: a long transaction's rows appear behind. What was removed and cannot be vacuumed is gone over then.
-    this.#sweptTo = full ? last : "0";
-    this.#sweepAtMs = clock.elapsed() + (full ? STEP_EVERY_MS : this.#pause(SWEEP_EVERY_MS, begunMs));
+    this.#sweptTo = more ? last : "0";
+    this.#sweepAtMs = clock.elapsed() + (more ? STEP_EVERY_MS : this.#pause(SWEEP_EVERY_MS, begunMs));
     metrics.relayRemovedRows.inc(rows);
   }
 

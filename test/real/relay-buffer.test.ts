@@ -108,10 +108,35 @@ test("recorded rows are removed in steps once they are old, and what waits never
   for (const id of ["1", "2", "3", "4", "5"]) await emit(id);
   const rows = await buffer.page(10, 1 << 20);
   await buffer.record(rows.filter(({ id }) => id !== "3"));
-  expect(await buffer.removeRecorded("0", 10, 3_600_000)).toEqual({ rows: 0, last: "0" });
-  expect(await buffer.removeRecorded("0", 2, 0)).toEqual({ rows: 2, last: rows[1]?.position });
-  expect(await buffer.removeRecorded(rows[1]?.position ?? "", 2, 0)).toEqual({ rows: 2, last: rows[4]?.position });
+  expect(await buffer.removeRecorded("0", 10, 3_600_000)).toMatchObject({ rows: 0, more: false });
+  expect(await buffer.removeRecorded("0", 2, 0)).toEqual({ rows: 2, last: rows[1]?.position, more: true });
+  expect(await buffer.removeRecorded(rows[1]?.position ?? "", 3, 0)).toEqual({
+    rows: 2,
+    last: rows[4]?.position,
+    more: false,
+  });
   expect(await ids()).toEqual(["3"]);
+});
+
+test("rows that a long transaction brought late do not keep the older ones behind them from being removed", async () => {
+  for (const id of ["late", "1", "2", "3", "4"]) await emit(id);
+  const rows = await buffer.page(10, 1 << 20);
+  await buffer.record(rows.slice(1));
+  await database.query("UPDATE spillway.event_buffer SET recorded = now() - interval '2 h' WHERE recorded IS NOT NULL");
+  await buffer.record(rows.slice(0, 1));
+  const first = await buffer.removeRecorded("0", 2, 3_600_000);
+  expect(first).toEqual({ rows: 1, last: rows[1]?.position, more: true });
+  expect(await buffer.removeRecorded(first.last, 2, 3_600_000)).toMatchObject({ rows: 2, more: true });
+  expect(await buffer.removeRecorded("0", 2, 3_600_000)).toMatchObject({ rows: 1 });
+  expect(await buffer.removeRecorded("0", 2, 3_600_000)).toMatchObject({ rows: 0, more: false });
+  expect(await database.query("SELECT id FROM spillway.event_buffer")).toEqual([{ id: "late" }]);
+});
+
+test("a lease by a clock that was ahead, as of the server before a fail-over, keeps no relay from working", async () => {
+  expect(await buffer.lease("one", 7_000)).toBe(true);
+  await database.query("UPDATE spillway.event_buffer_relay SET until = until + interval '1 h'");
+  expect(await buffer.lease("two", 7_000)).toBe(true);
+  expect(await buffer.lease("one", 7_000)).toBe(false);
 });
 
 test("of two relays one works, for as long as it says so, and the other one then or when it gives way", async () => {

@@ -31,7 +31,7 @@ function scene() {
         await clock.advance(world.stepTookMs);
         const rows = Math.min(rowsMax, world.removable);
         world.removable -= rows;
-        return { rows, last: String(Number(after) + rows) };
+        return { rows, last: String(Number(after) + rows), more: rows === rowsMax };
       },
     },
     keepMs: 3_600_000,

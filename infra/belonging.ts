@@ -41,18 +41,20 @@ const found = (fault: unknown): string =>
 /** @throws what `prove` does when they do not belong together; anything else when they cannot be looked at */
 async function proveSaved(brokers: string, url: string): Promise<void> {
   const settings = readSettings(logSettings, { ...process.env, KAFKA_BROKERS: brokers });
-  const { topic } = topicNames(settings);
   const log = createLog("start", "silent");
   await using stack = new AsyncDisposableStack();
   const database = { url, max: 1, name: "spillway-start", connectTimeoutMs: TIMEOUT_MS, log, clock };
   const pool = stack.adopt(new Pool(database), (one) => one.close());
-  // Refused where nothing was ever saved, which is as it should be.
-  const [saved] = await pool.query<{ epoch: number; partitions: number }>(
-    "SELECT log_epoch AS epoch, partitions FROM spillway.log_identity WHERE topic = $1 ORDER BY log_epoch DESC LIMIT 1",
-    [topic],
+  // Refused where nothing was ever saved, which is as it should be. Of logs that succeeded each other the last one: those before
+  // may be deleted.
+  const [saved] = await pool.query<{ epoch: number; topic: string; partitions: number }>(
+    `SELECT log_epoch AS epoch, topic, partitions FROM spillway.log_identity
+      WHERE EXISTS (SELECT FROM spillway.log_identity WHERE topic = $1) ORDER BY log_epoch DESC LIMIT 1`,
+    [topicNames(settings).topic],
     TIMEOUT_MS,
   );
   if (saved === undefined) return;
+  const { topic } = saved;
   const checkpoints = await readCheckpoints(pool, saved.epoch, [...Array(saved.partitions).keys()]);
   const kafka = connectKafka({ ...readKafkaAccess(settings), clientId: "spillway-start", log, clock });
   const admin = stack.adopt(await kafka.admin(), (one) => one.close());

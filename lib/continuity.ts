@@ -42,9 +42,20 @@ class ContinuityBroken extends Error {
   }
 }
 
+/** The checkpoints of a log are gone that has succeeded another one: the database is as it was before. */
+export class NotBegun extends Error {
+  constructor(topic: string, partitions: readonly number[]) {
+    super(
+      `${topic}: partitions ${partitions.join(", ")} have no checkpoint any more, so the database went back to before this log ` +
+        "was adopted. What the log before it holds is saved first.",
+    );
+    this.name = "NotBegun";
+  }
+}
+
 /** No wait can mend these: going on would lose records without a word. */
 export const isBroken = (error: unknown): boolean =>
-  error instanceof OffsetOutOfRange || error instanceof ContinuityBroken;
+  error instanceof OffsetOutOfRange || error instanceof ContinuityBroken || error instanceof NotBegun;
 
 const FETCH_BYTES_MAX = 2 * 1024 * 1024;
 const FETCH_WAIT_MS = 5_000;

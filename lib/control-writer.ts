@@ -10,6 +10,11 @@ export const identityEntry = ({ epoch, topic, partitions }: LogIdentity): Entry 
   `identity/${epoch}`,
   { topic, partitions },
 ];
+/** The log that is to succeed another one; null: none is. */
+const successorEntry = (epoch: number, next: LogIdentity | null): Entry => [
+  `successor/${epoch}`,
+  next === null ? { withdrawn: true } : { topic: next.topic, partitions: next.partitions },
+];
 /** A writer's schema. */
 export const schemaEntry = (fingerprint: string, schema: string): Entry => [`schema/${fingerprint}`, { schema }];
 /** @param place `epoch/partition` */
@@ -32,6 +37,11 @@ export class ControlWriter {
   /** @throws LogError */
   identity(identity: LogIdentity): Promise<void> {
     return this.entries([identityEntry(identity)]);
+  }
+
+  /** @throws LogError */
+  successor(epoch: number, next: LogIdentity | null): Promise<void> {
+    return this.entries([successorEntry(epoch, next)]);
   }
 
   /** @throws LogError */

@@ -5,6 +5,7 @@
 import { unlessAborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
 import type { Contact } from "#lib/contact.ts";
+import { identityOf, member, text } from "#lib/control-values.ts";
 import { type ControlWriter, checkpointEntry, type Entry, identityEntry, schemaEntry } from "#lib/control-writer.ts";
 import { LogError, type LogRecord, OffsetOutOfRange, type PartitionReader, TopicMissing } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
@@ -20,6 +21,13 @@ export interface LogIdentity {
 export interface PublishedCheckpoint {
   readonly nextOffset: bigint;
   /** When it was published, ms since 1970. */
+  readonly atMs: number;
+}
+
+/** The log that is announced to succeed another one: docs/adopt-log. */
+export interface Successor {
+  readonly identity: LogIdentity;
+  /** When it was announced, ms since 1970. */
   readonly atMs: number;
 }
 
@@ -63,6 +71,10 @@ export class Control {
   readonly #identities = new Map<number, LogIdentity>();
   readonly #checkpoints = new Map<string, PublishedCheckpoint>();
   readonly #schemas = new Map<string, string>();
+  readonly #successors = new Map<number, Successor>();
+  readonly #listeners = new Set<() => void>();
+  /** A log or a successor was met that nobody was told of yet. */
+  #moved = false;
   #next = 0n;
   #reading: Promise<void> | null = null;
   /** Keys met since the topic was last begun. */
@@ -82,6 +94,17 @@ export class Control {
   /** Every epoch's log, ascending. */
   identities(): readonly LogIdentity[] {
     return [...this.#identities.values()].sort((a, b) => a.epoch - b.epoch);
+  }
+
+  /** What is announced to succeed this epoch's log; undefined: nothing, or it was withdrawn. */
+  successor(epoch: number): Successor | undefined {
+    return this.#successors.get(epoch);
+  }
+
+  /** Calls `listener` whenever a log or a successor was met. @returns what ends that */
+  onMoved(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /** The last published checkpoint of a partition. */
@@ -173,6 +196,8 @@ export class Control {
         for (const record of fetched.records) this.#take(record);
         if (fetched.nextOffset > this.#next) this.#next = fetched.nextOffset;
       }
+      if (this.#moved) for (const listener of this.#listeners) listener();
+      this.#moved = false;
     } catch (error) {
       this.#doubted ??= this.identities();
       this.#next = 0n;
@@ -192,6 +217,10 @@ export class Control {
       switch (key.slice(0, slash)) {
         case "identity":
           this.#identities.set(Number(rest), identityOf(Number(rest), value));
+          this.#moved = true;
+          break;
+        case "successor":
+          this.#takeSuccessor(Number(rest), value, record.timestampMs);
           break;
         case "checkpoint":
           this.#checkpoints.set(rest, { nextOffset: BigInt(text(value, "nextOffset")), atMs: record.timestampMs });
@@ -208,19 +237,10 @@ export class Control {
       log.warn("control record not understood", { topic, key, offset: record.offset, error: `${error}` });
     }
   }
-}
 
-function identityOf(epoch: number, value: unknown): LogIdentity {
-  const partitions = member(value, "partitions");
-  if (!Number.isInteger(epoch) || typeof partitions !== "number") throw new Error("this is no log's identity");
-  return { epoch, topic: text(value, "topic"), partitions };
+  #takeSuccessor(epoch: number, value: unknown, atMs: number): void {
+    if (member(value, "withdrawn") === true) this.#successors.delete(epoch);
+    else this.#successors.set(epoch, { identity: identityOf(epoch + 1, value), atMs });
+    this.#moved = true;
+  }
 }
-
-function text(value: unknown, name: string): string {
-  const found = member(value, name);
-  if (typeof found !== "string") throw new Error(`it has no text "${name}"`);
-  return found;
-}
-
-const member = (value: unknown, name: string): unknown =>
-  (value as Readonly<Record<string, unknown>> | undefined)?.[name];

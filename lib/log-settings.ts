@@ -35,7 +35,9 @@ export const logSettings = {
   SPILLWAY_CONTROL_TOPIC: optionalText("Compacted topic of what roles tell each other.", {
     otherwise: "`SPILLWAY_TOPIC` + `.control`",
   }),
-  SPILLWAY_GROUP: optionalText("Consumer group of the sinks.", { otherwise: "`SPILLWAY_TOPIC` + `.sink`" }),
+  SPILLWAY_GROUP: optionalText("Consumer group of the sinks; that of a log that was adopted has its epoch behind it.", {
+    otherwise: "`SPILLWAY_TOPIC` + `.sink`",
+  }),
   SPILLWAY_PARTITIONS: integer("Partitions of the topic; used once, when it is created.", {
     default: 12,
     minimum: 1,

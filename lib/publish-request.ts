@@ -1,5 +1,7 @@
-/** One call of `publish`: which of its records are acknowledged, and how it ends. */
+/** Calls of `publish`: which of their records are acknowledged, and how they end. */
+import type { LogIdentity } from "#lib/control.ts";
 import type { Position } from "#lib/cursor.ts";
+import { LogError } from "#lib/kafka/ports.ts";
 
 /** Why events were not acknowledged, and whether any of them may be on the log all the same. */
 export class NotAcknowledged extends Error {
@@ -59,3 +61,41 @@ export class Request {
     this.#settle.reject(error);
   }
 }
+
+/** Those under way, in order of arrival, which is the order of their deadlines too. */
+export class Requests {
+  #all: Request[] = [];
+
+  /** Those that were not forgotten yet. */
+  get size(): number {
+    return this.#all.length;
+  }
+
+  /** Whether all are answered. */
+  get settled(): boolean {
+    return this.#all.every((request) => request.settled);
+  }
+
+  add(request: Request): void {
+    this.#all.push(request);
+  }
+
+  /** Hands over those whose time is over, and forgets those that are answered. @param overdue answers */
+  sweep(nowMs: number, overdue: (request: Request) => void): void {
+    let first = 0;
+    for (let request = this.#all[first]; request !== undefined; request = this.#all[++first]) {
+      if (request.settled) continue;
+      if (request.deadlineMs > nowMs) break;
+      overdue(request);
+    }
+    if (first > 0) this.#all = this.#all.slice(first);
+  }
+}
+
+/** Nobody knows whether the events are on the log. */
+export const unknownOutcome = (message: string, cause?: unknown): NotAcknowledged =>
+  new NotAcknowledged("log-unreachable", "unknown", message, { cause });
+
+/** A log that another one succeeds has refused records. Without the cause, which tells of records that no log would take. */
+export const closed = ({ topic }: LogIdentity, { kind }: LogError): LogError =>
+  new LogError(kind === "fatal" ? "retriable" : kind, `${topic} takes no more events: another log succeeds it`);

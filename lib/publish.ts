@@ -6,20 +6,22 @@
  */
 import { aborted } from "#lib/abort.ts";
 import type { Clock } from "#lib/clock.ts";
-import { encodeEvent } from "#lib/codec.ts";
 import type { Contact } from "#lib/contact.ts";
 import type { LogIdentity } from "#lib/control.ts";
 import type { Position } from "#lib/cursor.ts";
 import type { Event } from "#lib/event.ts";
-import { type BatchProducer, LogError, type PartitionRecords } from "#lib/kafka/ports.ts";
+import { isRecordRefused } from "#lib/kafka/errors.ts";
+import { type BatchProducer, LogError } from "#lib/kafka/ports.ts";
 import type { Metrics } from "#lib/metrics.ts";
-import { partitionOf } from "#lib/partition.ts";
-import { type Entry, PartitionQueues } from "#lib/publish-queues.ts";
-import { NotAcknowledged, Request } from "#lib/publish-request.ts";
+import { entriesOf, handedBatches, PartitionQueues, type Taken } from "#lib/publish-queues.ts";
+import { closed, NotAcknowledged, Request, Requests, unknownOutcome } from "#lib/publish-request.ts";
 
 export interface PublisherParts {
   readonly producer: BatchProducer;
+  /** The log to begin with. */
   readonly identity: LogIdentity;
+  /** Whether a log that refuses records for their size takes none at all, since another one succeeds it. */
+  readonly isClosed: (identity: LogIdentity) => Promise<boolean>;
   /** Of events accepted and not yet acknowledged; more is refused. */
   readonly inFlightBytesMax: number;
   /** After so long without an acknowledgement a request is answered; what was sent may still arrive. */
@@ -29,8 +31,6 @@ export interface PublisherParts {
   readonly metrics: Metrics;
 }
 
-/** A record's Buffers, queue entry and promise, besides its bytes. */
-const ENTRY_OVERHEAD_BYTES = 400;
 /** How often requests are looked at for their deadline while any waits. */
 const SWEEP_MS = 200;
 const RETRY_MS = 200;
@@ -45,9 +45,11 @@ const CROWD_RECORDS = 16;
 export class Publisher {
   readonly name = "publisher";
   readonly #parts: PublisherParts;
-  readonly #queues = new PartitionQueues();
-  /** In order of arrival, which is the order of their deadlines too. */
-  #requests: Request[] = [];
+  readonly #queues: PartitionQueues;
+  #identity: LogIdentity;
+  /** Nothing is sent before, on the clock's `elapsed`. */
+  #heldUntilMs = Number.NEGATIVE_INFINITY;
+  readonly #requests = new Requests();
   #bytes = 0;
   #sendBegunMs: number | null = null;
   #lastBegunMs = Number.NEGATIVE_INFINITY;
@@ -58,12 +60,33 @@ export class Publisher {
 
   constructor(parts: PublisherParts) {
     this.#parts = parts;
+    this.#identity = parts.identity;
+    this.#queues = new PartitionQueues(parts.identity.partitions);
+  }
+
+  /** The log that it appends to. */
+  get identity(): LogIdentity {
+    return this.#identity;
+  }
+
+  /** Begins no send for so long, or until `adopt`: events wait meanwhile, each no longer than its request does. */
+  hold(ms: number): void {
+    const { clock } = this.#parts;
+    this.#heldUntilMs = clock.elapsed() + ms;
+    clock.after(ms, () => this.#kick());
+  }
+
+  /** Goes on with another log: what was not sent yet goes there, and what surely was not stored. */
+  adopt(identity: LogIdentity): void {
+    this.#identity = identity;
+    this.#queues.adopt(identity.partitions);
+    this.hold(0);
   }
 
   /** Publishes until `signal` aborts, then finishes what it has accepted. */
   async run(signal: AbortSignal): Promise<void> {
     await aborted(signal);
-    if (this.#requests.some((request) => !request.settled)) {
+    if (!this.#requests.settled) {
       const drained = Promise.withResolvers<void>();
       this.#drained = drained.resolve;
       await drained.promise;
@@ -76,31 +99,22 @@ export class Publisher {
    * @throws NotAcknowledged
    */
   publish(events: readonly Event[]): Promise<readonly Position[]> {
-    const { clock, identity, inFlightBytesMax, timeoutMs, metrics, contact } = this.#parts;
+    const { clock, inFlightBytesMax, timeoutMs, metrics, contact } = this.#parts;
     if (this.#isAway()) {
       contact.refused(events.length);
       return Promise.reject(new NotAcknowledged("log-unreachable", "no", "the log does not answer"));
     }
-    const encoded = events.map((event) => {
-      const key = Buffer.from(event.clientId, "utf8");
-      return { key, value: encodeEvent(event), partition: partitionOf(key, identity.partitions) };
-    });
-    const bytes = encoded.reduce((sum, { key, value }) => sum + key.length + value.length + ENTRY_OVERHEAD_BYTES, 0);
+    const entries = entriesOf(events);
+    const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
     if (this.#bytes + bytes > inFlightBytesMax)
       return Promise.reject(
         new NotAcknowledged("overloaded", "no", `${this.#bytes} bytes are in flight, of ${inFlightBytesMax} allowed`),
       );
     const settle = Promise.withResolvers<readonly Position[]>();
     const request = new Request(events.length, clock.elapsed() + timeoutMs, settle);
-    this.#requests.push(request);
+    this.#requests.add(request);
     this.#count(bytes);
-    for (const [index, { key, value, partition }] of encoded.entries())
-      this.#queues.push(partition, {
-        request,
-        index,
-        record: { key, value },
-        bytes: key.length + value.length + ENTRY_OVERHEAD_BYTES,
-      });
+    for (const entry of entries) this.#queues.push({ ...entry, request });
     metrics.ingestAcceptedEvents.inc(events.length);
     this.#kick();
     this.#sweepLater();
@@ -137,23 +151,22 @@ export class Publisher {
   }
 
   async #send(): Promise<void> {
-    const { producer, identity, clock, metrics, contact, timeoutMs } = this.#parts;
+    const { producer, clock, metrics, contact, timeoutMs } = this.#parts;
+    if (clock.elapsed() < this.#heldUntilMs) return;
+    const identity = this.#identity;
     const taken = this.#queues.take((entry) => this.#count(-entry.bytes));
     if (taken.size === 0) return;
     this.#sendBegunMs = clock.elapsed();
     this.#lastBegunMs = this.#sendBegunMs;
-    const batches: PartitionRecords[] = [];
-    for (const [partition, entries] of taken) {
-      for (const entry of entries) entry.request.handed = true;
-      batches.push({ partition, records: entries.map((entry) => entry.record) });
-    }
+    const batches = handedBatches(taken);
     metrics.ingestSendRecords.observe(batches.reduce((sum, { records }) => sum + records.length, 0));
     let again = false;
     try {
       const bases = await contact.watch("appends", timeoutMs, () => producer.append(identity.topic, batches));
-      this.#acknowledged(taken, bases);
+      this.#acknowledged(identity.epoch, taken, bases);
     } catch (error) {
-      again = this.#failed(taken, error);
+      const isClosed = isRecordRefused(error) && (await this.#parts.isClosed(identity));
+      again = this.#failed(taken, isClosed ? closed(identity, error as LogError) : error);
     }
     metrics.ingestAppendMs.observe(clock.elapsed() - this.#sendBegunMs);
     // A log that is away is asked again after a moment, not in a circle.
@@ -163,8 +176,7 @@ export class Publisher {
     this.#kick();
   }
 
-  #acknowledged(taken: ReadonlyMap<number, readonly Entry[]>, bases: ReadonlyMap<number, bigint>): void {
-    const { epoch } = this.#parts.identity;
+  #acknowledged(epoch: number, taken: Taken, bases: ReadonlyMap<number, bigint>): void {
     this.#failingSinceMs = null;
     for (const [partition, entries] of taken) {
       const base = bases.get(partition);
@@ -178,15 +190,15 @@ export class Publisher {
   }
 
   /** @returns whether the same records wait for another attempt */
-  #failed(taken: ReadonlyMap<number, readonly Entry[]>, error: unknown): boolean {
+  #failed(taken: Taken, error: unknown): boolean {
     const { clock, contact } = this.#parts;
     this.#failingSinceMs ??= this.#sendBegunMs ?? clock.elapsed();
     const kind = error instanceof LogError ? error.kind : "unknown";
     contact.tell("events not appended", { kind, error: error instanceof Error ? error.message : String(error) });
-    for (const [partition, entries] of taken) {
+    for (const entries of taken.values()) {
       if (kind === "retriable") {
         // Surely not stored: the same records go first next time, in the same order.
-        this.#queues.putBack(partition, entries);
+        this.#queues.putBack(entries);
         continue;
       }
       for (const entry of entries) {
@@ -215,30 +227,22 @@ export class Publisher {
     this.#parts.clock.after(SWEEP_MS, () => {
       this.#sweeping = false;
       this.#settleSome();
-      if (this.#requests.length > 0) this.#sweepLater();
+      if (this.#requests.size > 0) this.#sweepLater();
     });
   }
 
   /** Answers requests whose time is over, and forgets those that are answered. */
   #settleSome(): void {
-    const now = this.#parts.clock.elapsed();
-    let first = 0;
-    for (let request = this.#requests[first]; request !== undefined; request = this.#requests[++first]) {
-      if (request.settled) continue;
-      if (request.deadlineMs > now) break;
+    this.#requests.sweep(this.#parts.clock.elapsed(), (request) => {
       const stored = request.handed ? "unknown" : "no";
       this.#refuse(request, new NotAcknowledged("log-unreachable", stored, "the log did not acknowledge in time"));
-    }
-    if (first > 0) this.#requests = this.#requests.slice(first);
+    });
     // Nobody waits any more: whether the log answers again, the next request or the control topic will tell.
-    if (this.#requests.length === 0 && this.#sendBegunMs === null) {
+    if (this.#requests.size === 0 && this.#sendBegunMs === null) {
       this.#failingSinceMs = null;
       this.#parts.contact.answered("appends");
     }
     this.#queues.dropSettled((entry) => this.#count(-entry.bytes));
-    if (this.#drained !== null && this.#requests.every((request) => request.settled)) this.#drained();
+    if (this.#drained !== null && this.#requests.settled) this.#drained();
   }
 }
-
-const unknownOutcome = (message: string, cause?: unknown): NotAcknowledged =>
-  new NotAcknowledged("log-unreachable", "unknown", message, { cause });

@@ -7,7 +7,8 @@ import { Control, type LogIdentity } from "#lib/control.ts";
 import { ControlWriter } from "#lib/control-writer.ts";
 import type { BatchProducer, LogAdmin, PartitionReader, TopicFacts } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
-import { CONTROL_TOPIC_CONFIG, EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
+
+import { CONTROL_TOPIC_CONFIG, EVENT_TOPIC_CONFIG, isClosed } from "#schemas/topics.ts";
 
 /** What opening the log takes. */
 export interface OpenLog {
@@ -120,7 +121,8 @@ export function topicFaults(topic: string, facts: TopicFacts): { faults: string[
     fault("cleanup.policy", "compaction would delete acknowledged events", "delete");
   const maxBytes = Number(is("max.message.bytes"));
   const needed = Number(EVENT_TOPIC_CONFIG["max.message.bytes"]);
-  if (maxBytes < needed)
+  // A log that is closed is about to be succeeded by another one, and read until then.
+  if (maxBytes < needed && !isClosed(facts.config))
     fault("max.message.bytes", "batches of acknowledged size would be refused", `${needed} or more`);
   if (facts.replication >= 3 && Number(is("min.insync.replicas")) < 2)
     fault("min.insync.replicas", "acks=all would mean one copy", "2");

@@ -17,6 +17,13 @@ export const EVENT_TOPIC_CONFIG = {
   "max.message.bytes": "1048588",
 } as const;
 
+/** Added to a log that another one succeeds: its leaders refuse every append from then on, whoever sends it. */
+export const CLOSED_TOPIC_CONFIG = { "max.message.bytes": "0" } as const;
+
+/** Whether a topic's settings say so. */
+export const isClosed = (config: Readonly<Record<string, string>>): boolean =>
+  Object.entries(CLOSED_TOPIC_CONFIG).every(([name, value]) => config[name] === value);
+
 /**
  * The control topic: one partition, so that everybody reads the same order; compacted, so that it stays as small as its
  * keys. `segment.bytes` and `segment.ms` are small because only closed segments are compacted.

@@ -1,7 +1,9 @@
 /** The role: connects to the log, publishes what the routes hand over, tells whether it can. It has no database connection. */
 import type { Settings } from "#lib/config.ts";
-import { connectLog, type Surroundings } from "#lib/connect.ts";
+import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
+import type { LogIdentity } from "#lib/control.ts";
 import type { Position } from "#lib/cursor.ts";
+import { eachEpoch } from "#lib/epochs.ts";
 import type { Event } from "#lib/event.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
@@ -10,6 +12,7 @@ import { NotAcknowledged } from "#lib/publish-request.ts";
 import { LogGauge } from "#lib/retention.ts";
 import { RetentionGuard } from "#lib/retention-guard.ts";
 import { runAll, type Task } from "#lib/run.ts";
+import { Succession } from "#lib/succession.ts";
 import { publishWriterSchema } from "#lib/topics.ts";
 import type { ingestSettings } from "./config.ts";
 
@@ -60,31 +63,39 @@ export class Ingest implements Task {
       const producer = await connected.kafka.producer();
       try {
         await publishWriterSchema(connected);
+        const succession = new Succession(connected, this.#surroundings);
         const publisher = new Publisher({
           producer,
           identity: connected.identity,
+          isClosed: (identity) => succession.isClosed(identity),
           inFlightBytesMax: this.#settings.SPILLWAY_IN_FLIGHT_BYTES,
           timeoutMs: this.#settings.SPILLWAY_APPEND_TIMEOUT_MS,
           clock,
           contact,
           metrics,
         });
-        const guard = new RetentionGuard({
-          gauge: new LogGauge({ ...connected, openReader: () => connected.kafka.partitionReader(), clock, metrics }),
-          bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
-          clock,
-          log,
-          contact,
-          metrics,
-        });
         this.#publisher = publisher;
-        this.#guard = guard;
-        await runAll([connected.control, guard, publisher], signal, log);
+        const guarding = eachEpoch("retention guard", connected, (identity) => this.#newGuard(connected, identity));
+        await runAll([connected.control, guarding, publisher, succession.lead(publisher)], signal, log);
       } finally {
         await producer.close();
       }
     } finally {
       await connected.close();
     }
+  }
+
+  #newGuard(connected: ConnectedLog, identity: LogIdentity): RetentionGuard {
+    const { log, clock, metrics, contact } = this.#surroundings;
+    const openReader = () => connected.kafka.partitionReader();
+    this.#guard = new RetentionGuard({
+      gauge: new LogGauge({ ...connected, identity, openReader, clock, metrics }),
+      bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
+      clock,
+      log,
+      contact,
+      metrics,
+    });
+    return this.#guard;
   }
 }

@@ -12,6 +12,21 @@ export type AskHighWatermarks = () => Promise<ReadonlyMap<number, bigint>>;
 
 type Marks = ReadonlyMap<number, bigint>;
 
+/**
+ * A round, in which whether this log is still the one in use is asked too: what another one takes is acknowledged as well, and a
+ * node that has not heard of it would not know.
+ * @param ends high watermarks of the log
+ * @param refresh reads the control topic up to the end that it has now
+ * @param proved rejects while the log may be another one
+ */
+export const roundOf =
+  (ends: AskHighWatermarks, refresh: () => Promise<void>, proved: () => Promise<void>): AskHighWatermarks =>
+  async () => {
+    const [marks] = await Promise.all([ends(), refresh()]);
+    await proved();
+    return marks;
+  };
+
 /** Nobody may be reading: whether a read would be answered is found out so often all the same. */
 const PROBE_MS = 1_000;
 /** A round without an answer for so long tells that the log is away. */

@@ -55,7 +55,9 @@ export class Firsts {
     const highest = this.#checkpoints.get(partition);
     if (wentBack || highest === undefined || shown > highest) this.#checkpoints.set(partition, shown);
     if (this.#proof !== proof) return relied.length === 0;
-    for (const event of open) if (event.previous < 0n && !places.has(event.id)) event.noRow = proof;
+    // Without a checkpoint the rows of the log before may still be coming.
+    if (nextOffset !== null)
+      for (const event of open) if (event.previous < 0n && !places.has(event.id)) event.noRow = proof;
     // Saved meanwhile: where the page's rows may be of an earlier snapshot, its own row is what tells of it.
     const saved = withRows ? [] : relied.filter(({ offset }) => offset < shown);
     for (const event of saved) event.noRow = null;

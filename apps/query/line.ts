@@ -85,9 +85,11 @@ export class Line implements Runner {
   }
 
   /** @returns up to where it was sent everything; null: nowhere yet. Undefined: it is not followed */
-  unfollow(clientId: string): Place | null | undefined {
+  unfollow(clientId: string): string | null | undefined {
     const subscription = this.#subscriptions.get(clientId);
-    return subscription && this.#remove(subscription);
+    if (subscription === undefined) return undefined;
+    const place = this.#remove(subscription);
+    return place && subscription.order.cursor(place);
   }
 
   /** A subscription has something to do. */

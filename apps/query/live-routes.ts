@@ -10,6 +10,7 @@ import type { Server } from "#lib/http.ts";
 import type { Log } from "#lib/log.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { LIVE_DESCRIPTION } from "./live-document.ts";
+import { understood } from "./pages.ts";
 import { checkedClientId, checkedTypes, LiveParameters } from "./parameters.ts";
 import type { Query } from "./query.ts";
 import { LiveStream } from "./sse.ts";
@@ -20,7 +21,7 @@ const MESSAGE_BYTES_MAX = 16 * 1024;
 const CLOSE_MS_MAX = 2_000;
 
 export interface LiveRouteParts {
-  readonly query: Pick<Query, "order" | "live">;
+  readonly query: Pick<Query, "order" | "live" | "onLeft" | "explained">;
   readonly log: Log;
   readonly clock: Clock;
 }
@@ -29,9 +30,16 @@ export interface LiveRouteParts {
 export async function registerLive(server: Server, { query, log, clock }: LiveRouteParts): Promise<void> {
   await registerWebSocket(server, log, clock);
   const streams = new Set<LiveStream>();
-  server.addHook("preClose", (done) => {
+  const leave = (): void => {
     for (const stream of streams) stream.leave();
+  };
+  server.addHook("preClose", (done) => {
+    leave();
     done();
+  });
+  query.onLeft(() => {
+    leave();
+    closeAll(server.websocketServer.clients as Set<WebSocket>);
   });
   server.route({
     method: "GET",
@@ -61,8 +69,8 @@ export async function registerLive(server: Server, { query, log, clock }: LiveRo
           "Connect with a WebSocket client, ws://… instead of http://…, or send Accept: text/event-stream.";
         throw new ProblemError(problem("upgrade-required", detail));
       }
-      const wish = streamWish(query, request);
-      const stream = new LiveStream(reply, { live: query.live(), clock, log });
+      const wish = await understood(query, () => streamWish(query, request));
+      const stream = new LiveStream(reply, { live: query.live(wish.order), clock, log });
       streams.add(stream);
       reply.raw.once("close", () => streams.delete(stream));
       await stream.follow(wish);

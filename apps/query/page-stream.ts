@@ -18,7 +18,7 @@ const PAGE_EVENTS_MAX = 1_000;
 /** What streams need of the role. */
 export interface StreamSource {
   read(order: ClientOrder, query: PageQuery): Promise<Page>;
-  live(): { readonly reach: Pick<Reach, "mark">; readonly tail: Pick<Tail, "partition"> };
+  live(order: ClientOrder): { readonly reach: Pick<Reach, "mark">; readonly tail: Pick<Tail, "partition"> };
 }
 
 /**
@@ -49,7 +49,7 @@ export async function* pagesOf(
 
 /** Exclusive: everything acknowledged before the call lies before it. */
 async function endNow(source: StreamSource, order: ClientOrder, asked: PageQuery, untilMs: number): Promise<Place> {
-  const { reach, tail } = source.live();
+  const { reach, tail } = source.live(order);
   const mark = await reach.mark(order, asked, untilMs);
   const { next } = tail.partition(order.partition);
   return { epoch: order.epoch, offset: mark > next ? mark : next };

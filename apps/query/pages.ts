@@ -60,7 +60,7 @@ const SCHEMA = {
 } as const;
 
 export interface PageParts {
-  readonly query: StreamSource & Pick<Query, "order">;
+  readonly query: StreamSource & Pick<Query, "order" | "explained">;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -77,7 +77,7 @@ export function registerPages(server: Server, { query, clock, log }: PageParts):
     const clientId = checkedClientId(request.query.clientId);
     demand(request.access, "read", clientId);
     const order = query.order(clientId);
-    const asked = pageQuery(request.query, order);
+    const asked = await understood(query, () => pageQuery(request.query, order));
     if (preferredType(request.headers, ["application/json", NDJSON]) === NDJSON) {
       if (request.method === "HEAD")
         return reply.type(NDJSON).headers({ vary: VARY, "cache-control": "no-store" }).send(Buffer.of());
@@ -96,6 +96,15 @@ export function registerPages(server: Server, { query, clock, log }: PageParts):
     if (same !== null) return told(reply.code(304), { etag: same, cacheControl }).send("");
     return told(reply.type("application/json"), { etag, cacheControl }).send(body);
   });
+}
+
+/** @throws ProblemError what is wrong with the parameters */
+export async function understood<T>(query: Pick<Query, "explained">, read: () => T): Promise<T> {
+  try {
+    return read();
+  } catch (error) {
+    throw await query.explained(error);
+  }
 }
 
 const told = (reply: FastifyReply, { etag, cacheControl }: Caching): FastifyReply =>

@@ -34,6 +34,8 @@ export class ClientOrder {
   readonly clientId: string;
   /** The epoch in use. */
   readonly epoch: number;
+  /** Whether that epoch's log has succeeded another one. */
+  readonly succeeds: boolean;
   /** The client's partition in the epoch in use. */
   readonly partition: number;
   /** The client's partition in each known epoch. */
@@ -42,6 +44,7 @@ export class ClientOrder {
   constructor(clientId: string, epochs: Epochs) {
     this.clientId = clientId;
     this.epoch = epochs.epoch;
+    this.succeeds = [...epochs.partitions.keys()].some((epoch) => epoch < epochs.epoch);
     const key = Buffer.from(clientId, "utf8");
     this.#partitions = new Map([...epochs.partitions].map(([epoch, count]) => [epoch, partitionOf(key, count)]));
     this.partition = this.#partitions.get(epochs.epoch) ?? 0;

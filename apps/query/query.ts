@@ -3,13 +3,14 @@ import type { Settings } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
 import type { Control } from "#lib/control.ts";
 import { RecordDecoder } from "#lib/decode.ts";
+import { eachEpoch } from "#lib/epochs.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, reasons } from "#lib/operator.ts";
 import { partitionOf } from "#lib/partition.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { databaseAddress } from "#lib/setting-forms.ts";
-import { Barrier } from "./barrier.ts";
+import { Barrier, roundOf } from "./barrier.ts";
 import { Checkpoints, firstCheckpoints } from "./checkpoints.ts";
 import type { querySettings } from "./config.ts";
 import { DeadLetters } from "./dead-letters/dead-letters.ts";
@@ -46,9 +47,10 @@ export class Query implements Task {
   readonly #surroundings: Surroundings & { readonly metrics: Metrics };
   readonly #store: Store;
   readonly #database: string;
+  readonly #leavers = new Set<() => void>();
   #running: Running | null = null;
   readonly #begunMs: number;
-  #waiting = "it is connecting";
+  #waiting = "The log was not reached yet: it is connecting";
   #reads = 0;
 
   constructor(settings: QuerySettings, surroundings: Surroundings & { readonly metrics: Metrics }) {
@@ -71,20 +73,49 @@ export class Query implements Task {
 
   /** @throws ProblemError as Reader.read, and overloaded */
   async read(order: ClientOrder, query: PageQuery): Promise<Page> {
-    const { live } = this.#ensure();
+    const { live } = this.#of(order);
     if (this.#reads >= this.#settings.SPILLWAY_READS_MAX)
       throw new ProblemError(problem("overloaded", `${this.#reads} reads are under way on this node: try another.`));
     this.#reads++;
     try {
-      return await live.reader.read(order, query);
+      const page = await live.reader.read(order, query);
+      // Its barrier asked for news of the logs too: one that had been adopted before this read began is known by now.
+      this.#of(order);
+      return page;
     } finally {
       this.#reads--;
     }
   }
 
-  /** @throws ProblemError as `order` */
-  live(): Live {
-    return this.#ensure().live;
+  /**
+   * @param order of who will read or follow; left out: it is made from the same log
+   * @throws ProblemError as `order`
+   */
+  live(order?: ClientOrder): Live {
+    return (order === undefined ? this.#ensure() : this.#of(order)).live;
+  }
+
+  /** Calls `leave` whenever followers must come again: this node goes over to another log. */
+  onLeft(leave: () => void): void {
+    this.#leavers.add(leave);
+  }
+
+  /**
+   * What a caller is to be told of an error. A cursor of a log that is not known here may be one of a log that was adopted a
+   * moment ago.
+   */
+  async explained(error: unknown): Promise<unknown> {
+    const running = this.#running;
+    if (running === null || !(error instanceof ProblemError && error.problem.code === "cursor-gone")) return error;
+    try {
+      await running.control.refresh();
+      this.#ensure();
+      return error;
+    } catch (cause) {
+      if (cause instanceof ProblemError) return cause;
+      const detail = "Whether the cursor is one of a log that was just adopted could not be asked: try again.";
+      return new ProblemError(problem("log-unreachable", detail), { cause });
+    }
   }
 
   /** @throws ProblemError as `order` */
@@ -107,10 +138,13 @@ export class Query implements Task {
   async run(signal: AbortSignal): Promise<void> {
     try {
       const connected = await connectLog("query", this.#settings, this.#surroundings, signal, (why) => {
-        this.#waiting = why;
+        this.#waiting = `The log was not reached yet: ${why}`;
       });
       try {
-        await this.#follow(connected, signal);
+        const following = eachEpoch("log in use", connected, (identity) => ({
+          run: (stop) => this.#follow({ ...connected, identity }, stop),
+        }));
+        await runAll([connected.control, following], signal, this.#surroundings.log);
       } finally {
         await connected.close();
       }
@@ -137,15 +171,16 @@ export class Query implements Task {
       const checkpoints = new Checkpoints({ epoch, rows: lookUps, tail, log, clock, known, prepare });
       const refresh = (): Promise<boolean> => checkpoints.refresh();
       const tailReader = new TailReader({ identity, reader, decoder, tail, refresh, sameLog, clock, contact });
-      const ask = async (): Promise<ReadonlyMap<number, bigint>> => {
-        const marks = await reader.highWatermarks(identity.topic, tail.partitions);
-        await tailReader.requireProved();
-        return marks;
-      };
+      const ask = roundOf(
+        () => connected.reader.highWatermarks(identity.topic, tail.partitions),
+        () => control.refresh(),
+        () => tailReader.requireProved(),
+      );
       const barrier = new Barrier(ask, clock, contact);
       const reach = new Reach({ tail, barrier });
       const verdicts = new Verdicts({
         epoch,
+        succeeds: control.identities().some((one) => one.epoch < epoch),
         partitionOf: (clientId) => partitionOf(Buffer.from(clientId), partitions),
         rows: lookUps,
         tail,
@@ -160,21 +195,35 @@ export class Query implements Task {
       const deadLetters = new DeadLetters({ rows: this.#store.deadLetters, decoder, republisher, log, metrics });
       const epochs = { epoch, partitions: new Map(control.identities().map((one) => [one.epoch, one.partitions])) };
       this.#running = { epochs, control, tail, tailReader, checkpoints, deadLetters, live };
-      await runAll([control, tailReader, barrier, checkpoints], signal, log);
+      await runAll([tailReader, barrier, checkpoints], signal, log);
+      this.#leave();
     } finally {
-      contact.end();
+      this.#running = null;
       await reader.close();
     }
   }
 
+  /** Followers come again with their cursors: they are fed from one log. */
+  #leave(): void {
+    this.#waiting = "Another log was adopted, and this node goes over to it: try again";
+    this.#running = null;
+    for (const leave of this.#leavers) leave();
+  }
+
+  /** @throws ProblemError as `order`; behind, too, when another log is in use than the one that this order is of */
+  #of({ epoch }: ClientOrder): Running {
+    const running = this.#ensure();
+    if (running.epochs.epoch === epoch) return running;
+    throw new ProblemError(problem("behind", "Another log was adopted meanwhile: try again."));
+  }
+
   #ensure(): Running {
     const running = this.#running;
-    if (running === null)
-      throw new ProblemError(problem("log-unreachable", `The log was not reached yet: ${this.#waiting}.`));
+    if (running === null) throw new ProblemError(problem("log-unreachable", `${this.#waiting}.`));
     const current = running.control.identity()?.epoch;
     if (current !== running.epochs.epoch)
       throw new ProblemError(
-        problem("behind", `Log epoch ${current} was adopted, and this node reads ${running.epochs.epoch}: restart it.`),
+        problem("behind", `Log epoch ${current} was adopted, and this node goes over to it: try again.`),
       );
     return running;
   }

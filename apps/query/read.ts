@@ -16,6 +16,7 @@ import { ProblemError, problem } from "#lib/problem.ts";
 import type { Checkpoints } from "./checkpoints.ts";
 import { DiskUnreadable } from "./disk/volume.ts";
 import { windowOf } from "./disk/window.ts";
+import { isInTail, requireBegun, savedThrough, storeUnreachable } from "./halves.ts";
 import { assemble, endOf, type Merged, type Selection, type Source, tailSource, taken } from "./merge.ts";
 import type { Pin } from "./partition-tail.ts";
 import { type ClientOrder, comparePlaces, type Place } from "./places.ts";
@@ -115,6 +116,7 @@ export class Reader {
     const rowsAfter = query.view === "merged" ? lookedAtFirst(view, order.epoch, query) : null;
     const saved = await this.#rows(lookUp, { events: found.events, rowsAfter });
     checkpoints.observe(order.partition, saved.nextOffset, pin.start);
+    if (!isInTail(reading, pin)) requireBegun(order, saved.nextOffset);
     const nextOffset = saved.nextOffset ?? 0n;
     const from = saved.nextOffset ?? tail.logStart(order.partition);
     const covered = nextOffset > pin.next ? nextOffset : pin.next;
@@ -174,6 +176,7 @@ export class Reader {
       const saved = checkpoints.away ? null : await this.#orAway(this.#rows(reading, { events: [], rowsAfter: [] }));
       if (saved === null) throw storeUnreachable(true);
       checkpoints.observe(order.partition, saved.nextOffset, startBefore);
+      requireBegun(order, saved.nextOffset);
       const covered = saved.nextOffset ?? 0n;
       const wanted = query.atLeast;
       if (wanted === null || comparePlaces(wanted, { epoch: order.epoch, offset: covered }) < 0)
@@ -233,17 +236,3 @@ export class Reader {
     return new ProblemError(problem("behind", detail));
   }
 }
-
-/** Whether this page needs nothing but the tail. */
-const isInTail = ({ order, query }: Reading, { start }: Pin): boolean =>
-  query.view === "unsaved" || comparePlaces(query.after, { epoch: order.epoch, offset: start - 1n }) >= 0;
-
-/** @param away whether the database as a whole does not answer, and not merely this page's statement */
-function storeUnreachable(away: boolean, cause?: unknown): ProblemError {
-  const why = away ? "The database does not answer, and it has" : "timeoutMs (at most 2 s of it) was too short for";
-  const detail = `${why} the saved events: try again, or ask with view=unsaved for what is not saved yet.`;
-  return new ProblemError(problem("store-unreachable", detail), { cause });
-}
-
-const savedThrough = ({ epoch }: ClientOrder, nextOffset: bigint | null): Place | null =>
-  nextOffset === null ? null : { epoch, offset: nextOffset - 1n };

@@ -12,6 +12,8 @@ import type { Tail } from "./tail.ts";
 
 export interface VerdictParts {
   readonly epoch: number;
+  /** Whether this log has succeeded another one. */
+  readonly succeeds: boolean;
   partitionOf(clientId: string): number;
   readonly rows: Pick<Rows, "verdicts">;
   readonly tail: Pick<Tail, "partition" | "logStart">;
@@ -25,6 +27,8 @@ export const DEADLINE_MS = 250;
 /** The statement itself may take longer: its answer tells that the database is back. */
 const STATEMENT_MS = 5_000;
 const BATCH_EVENTS_MAX = 1_000;
+/** While the log before is being saved. */
+const AGAIN_MS = 100;
 
 type Phase = "idle" | "asking" | "overdue";
 
@@ -83,18 +87,26 @@ export class Verdicts {
 
   /** @param starts the tail's, before the database was asked */
   #decide(batch: readonly TailEvent[], starts: ReadonlyMap<number, bigint>, { checkpoints, places }: Answer): void {
-    const { epoch, partitionOf } = this.#parts;
+    const { epoch, succeeds, partitionOf, clock } = this.#parts;
     const rewound = this.#rewound(starts, checkpoints);
     const decided: TailEvent[] = [];
+    const undecided = new Set<string>();
     for (const [index, event] of batch.entries()) {
       const partition = partitionOf(event.clientId);
       if (rewound.has(partition)) continue;
+      // Without a checkpoint the log before is not saved whole: an earlier event of this identity may still come from there.
+      if (succeeds && !checkpoints.has(partition)) {
+        event.verdict = "open";
+        undecided.add(event.clientId);
+        continue;
+      }
       const place = places[index] ?? null;
       const rows = place === null ? new Map() : new Map([[event.id, place]]);
       event.verdict = isCopy(event, epoch, checkpoints.get(partition) ?? 0n, rows) ? "copy" : "first";
       decided.push(event);
     }
     this.#tell(decided);
+    if (undecided.size > 0) clock.after(AGAIN_MS, () => this.onDecided(undecided));
   }
 
   /**

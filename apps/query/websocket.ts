@@ -9,7 +9,7 @@ import type { Frame } from "./live.ts";
 import type { Live } from "./live-node.ts";
 import { Allowance, FORMS, type Message, parseMessage } from "./messages.ts";
 import { checkedClientId, checkedTypes } from "./parameters.ts";
-import type { ClientOrder, Place } from "./places.ts";
+import type { ClientOrder } from "./places.ts";
 import type { Query } from "./query.ts";
 import { problemOf } from "./subscription.ts";
 
@@ -21,7 +21,7 @@ export interface Asked {
 }
 
 export interface SocketParts {
-  readonly query: Pick<Query, "order" | "live">;
+  readonly query: Pick<Query, "order" | "live" | "explained">;
   readonly clock: Clock;
   readonly log: Log;
   /** Null: the token is not known. */
@@ -188,7 +188,7 @@ export class LiveSocket implements Wire {
       const from = after === undefined ? null : order.place(after, "after");
       line.follow({ order, from, types: checkedTypes(type) });
     } catch (error) {
-      this.#failed(error, clientId);
+      void this.#parts.query.explained(error).then((why) => this.#failed(why, clientId));
     }
   }
 
@@ -207,14 +207,9 @@ export class LiveSocket implements Wire {
 
   #unsubscribe(clientId: string): void {
     const line = this.#line as Line;
-    const place = line.unfollow(clientId);
-    const cursor = place ? this.#cursor(clientId, place) : undefined;
+    const cursor = line.unfollow(clientId) ?? undefined;
     if (this.#addressed === clientId) this.#addressed = null;
     line.write("unsubscribed", Buffer.from(JSON.stringify({ type: "unsubscribed", clientId, cursor })));
-  }
-
-  #cursor(clientId: string, place: Place): string {
-    return this.#parts.query.order(clientId).cursor(place);
   }
 
   #failed(error: unknown, clientId: string): void {

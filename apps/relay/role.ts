@@ -1,6 +1,8 @@
 /** The role: opens the log and the application's database, relays from one to the other, tells whether it can. */
 import type { Settings } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
+import type { LogIdentity } from "#lib/control.ts";
+import { eachEpoch } from "#lib/epochs.ts";
 import type { Event } from "#lib/event.ts";
 import type { BatchProducer } from "#lib/kafka/ports.ts";
 import type { Metrics } from "#lib/metrics.ts";
@@ -13,6 +15,7 @@ import { Alarm } from "#lib/retention-alarm.ts";
 import { RetentionGuard } from "#lib/retention-guard.ts";
 import { runAll, type Task } from "#lib/run.ts";
 import { databaseAddress } from "#lib/setting-forms.ts";
+import { Succession } from "#lib/succession.ts";
 import { publishWriterSchema } from "#lib/topics.ts";
 import { EventBuffer } from "./buffer.ts";
 import type { relaySettings } from "./config.ts";
@@ -87,17 +90,21 @@ export class RelayRole implements Task {
   async #work(pool: Pool, producer: BatchProducer, connected: ConnectedLog, signal: AbortSignal): Promise<void> {
     const { clock, log, contact, metrics } = this.#surroundings;
     const { identity, control, kafka } = connected;
-    const guard = new RetentionGuard({
-      gauge: new LogGauge({ ...connected, openReader: () => kafka.partitionReader(), clock, metrics }),
-      bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
-      clock,
-      log,
-      contact,
-      metrics,
-    });
+    const newGuard = (of: LogIdentity): RetentionGuard =>
+      new RetentionGuard({
+        gauge: new LogGauge({ ...connected, identity: of, openReader: () => kafka.partitionReader(), clock, metrics }),
+        bytesMax: this.#settings.SPILLWAY_LOG_BYTES_MAX,
+        clock,
+        log,
+        contact,
+        metrics,
+      });
+    let guard = newGuard(identity);
+    const succession = new Succession(connected, this.#surroundings);
     const publisher = new Publisher({
       producer,
       identity,
+      isClosed: (of) => succession.isClosed(of),
       inFlightBytesMax: IN_FLIGHT_BYTES_MAX,
       timeoutMs: PUBLISH_TIMEOUT_MS,
       clock,
@@ -124,8 +131,12 @@ export class RelayRole implements Task {
       log,
       metrics,
     });
-    this.#weakened = [guard, housekeeping];
+    const guarding = eachEpoch("retention guard", connected, (of) => {
+      guard = newGuard(of);
+      this.#weakened = [guard, housekeeping];
+      return guard;
+    });
     this.#waiting = null;
-    await runAll([control, guard, publisher, relay], signal, log);
+    await runAll([control, guarding, publisher, succession.lead(publisher), relay], signal, log);
   }
 }

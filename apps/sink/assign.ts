@@ -3,7 +3,7 @@
  * Revoked or lost: the lane closes, since the checkpoint refuses whoever is late. The broker's offsets are never asked.
  */
 import type { Clock } from "#lib/clock.ts";
-import { type Checkpoint, isBroken, prove } from "#lib/continuity.ts";
+import { type Checkpoint, isBroken, NotBegun, prove } from "#lib/continuity.ts";
 import type { LogIdentity } from "#lib/control.ts";
 import { type GroupHandlers, type LogAdmin, LogError, type PartitionReader } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
@@ -16,6 +16,8 @@ import type { Lanes } from "./lanes.ts";
 
 export interface AssignParts {
   readonly identity: LogIdentity;
+  /** Whether partitions without a checkpoint begin at the log's start; otherwise the log before is to be saved first. */
+  readonly begins: boolean;
   readonly pool: Pool;
   readonly admin: LogAdmin;
   /** One an assignment: a reader does one fetch at a time, and an assignment may be superseded in the middle of one. */
@@ -65,7 +67,7 @@ export function assignments(parts: AssignParts): Assignments {
   };
 }
 
-/** Waits for store and log as long as it takes. @throws OffsetOutOfRange, ContinuityBroken */
+/** Waits for store and log as long as it takes. @throws OffsetOutOfRange, ContinuityBroken, NotBegun */
 async function findStarts(
   parts: AssignParts,
   partitions: readonly number[],
@@ -99,13 +101,14 @@ async function readStarts(parts: AssignParts, partitions: readonly number[]): Pr
 
 /** The checkpoints, begun at the log's start where there is none yet. */
 async function checkpointsOf(
-  { pool, identity, admin, log }: AssignParts,
+  { pool, identity, begins, admin, log }: AssignParts,
   partitions: readonly number[],
 ): Promise<Map<number, Checkpoint>> {
   const { epoch, topic } = identity;
   const found = await readCheckpoints(pool, epoch, partitions);
   const missing = partitions.filter((partition) => !found.has(partition));
   if (missing.length === 0) return found;
+  if (!begins) throw new NotBegun(topic, missing);
   const ranges = await admin.offsets(topic);
   const starts = new Map(missing.map((partition) => [partition, ranges.get(partition)?.low ?? 0n]));
   for (const [partition, low] of starts)

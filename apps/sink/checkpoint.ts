@@ -16,6 +16,46 @@ export async function beginCheckpoints(pool: Pool, epoch: number, starts: Readon
   );
 }
 
+/** The epochs that have any. @throws what the database gives */
+export async function begunEpochs(pool: Pool): Promise<readonly number[]> {
+  const rows = await pool.query<{ epoch: number }>(
+    "SELECT DISTINCT log_epoch::int AS epoch FROM spillway.checkpoint",
+    [],
+    QUERY_TIMEOUT_MS,
+  );
+  return rows.map(({ epoch }) => epoch);
+}
+
+/**
+ * Begins the checkpoints of the log that succeeds this epoch's, if that is saved up to its ends: in one statement, so that a
+ * checkpoint of the one proves that all of the other is saved, in whatever state of the database it is found.
+ * @param ends of the closed log, by partition
+ * @param starts of its successor, by partition
+ * @returns whether they are begun, by whomever
+ * @throws what the database gives
+ */
+export async function beginSuccessor(
+  pool: Pool,
+  epoch: number,
+  ends: ReadonlyMap<number, bigint>,
+  starts: ReadonlyMap<number, bigint>,
+): Promise<boolean> {
+  const [row] = await pool.query<{ begun: boolean }>(
+    `WITH saved AS (
+       SELECT count(*) = cardinality($2::int[]) AS whole
+         FROM unnest($2::int[], $3::bigint[]) AS e(partition, ends)
+         JOIN spillway.checkpoint c ON c.log_epoch = $1 AND c.partition = e.partition AND c.next_offset >= e.ends
+     ), begun AS (
+       INSERT INTO spillway.checkpoint (log_epoch, partition, next_offset)
+       SELECT $1 + 1, s.* FROM unnest($4::int[], $5::bigint[]) AS s, saved WHERE whole ON CONFLICT DO NOTHING
+     )
+     SELECT whole OR EXISTS (SELECT FROM spillway.checkpoint WHERE log_epoch = $1 + 1) AS begun FROM saved`,
+    [epoch, [...ends.keys()], [...ends.values()].map(String), [...starts.keys()], [...starts.values()].map(String)],
+    QUERY_TIMEOUT_MS,
+  );
+  return row?.begun === true;
+}
+
 /**
  * Moves the checkpoints of all partitions that still stand where `expected` says; the first statement of the batch's
  * transaction, and the fence against an owner that was frozen and woke. Rows are locked in partition order, so that two

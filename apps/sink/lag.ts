@@ -23,6 +23,9 @@ export class Lag {
 
   constructor(parts: LagParts) {
     this.#parts = parts;
+    // What was told of a log that this one succeeds.
+    parts.metrics.sinkLagRecords.reset();
+    parts.metrics.sinkCheckpoint.reset();
     // The library calls it before it reads the metric; its types know of it where a metric is made alone.
     Object.assign(parts.metrics.sinkLagRecords, { collect: () => this.#measure() });
   }

@@ -1,7 +1,11 @@
 /** The role: joins the group, saves what it is assigned, tells how far saving has come, and whether it can. */
 import type { Settings } from "#lib/config.ts";
 import { type ConnectedLog, connectLog, type Surroundings } from "#lib/connect.ts";
+import { NotBegun } from "#lib/continuity.ts";
+import type { LogIdentity } from "#lib/control.ts";
 import { RecordDecoder } from "#lib/decode.ts";
+import type { Kafka } from "#lib/kafka/client.ts";
+import type { GroupReader } from "#lib/kafka/ports.ts";
 import { topicNames } from "#lib/log-settings.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
@@ -17,6 +21,7 @@ import { type Assignments, assignments } from "./assign.ts";
 import { Circuit } from "./circuit.ts";
 import type { sinkSettings } from "./config.ts";
 import { AdaptiveController } from "./controller.ts";
+import { type InHand, inHand, SavedWhole } from "./epochs.ts";
 import { Lag } from "./lag.ts";
 import { Lanes } from "./lanes.ts";
 import { Keeper } from "./memory.ts";
@@ -92,8 +97,8 @@ export class Sink implements Task {
       });
       const cancel = whenAborted(signal, () => clock.after(STOP_MS_MAX, () => pool.abandon()));
       try {
-        await this.#openStore(pool, connected, signal);
-        if (!signal.aborted) await this.#work(pool, connected, signal);
+        const saving = { name: "saving", run: (stop: AbortSignal) => this.#saveEpochs(pool, connected, stop) };
+        await runAll([connected.control, saving], signal, log);
       } finally {
         await pool.close();
         cancel();
@@ -103,8 +108,25 @@ export class Sink implements Task {
     }
   }
 
-  /** Waits for the database. @throws what `isWrongStore` tells */
-  async #openStore(pool: Pool, { control }: ConnectedLog, signal: AbortSignal): Promise<void> {
+  /** One log after the other. */
+  async #saveEpochs(pool: Pool, connected: ConnectedLog, signal: AbortSignal): Promise<void> {
+    const { log } = this.#surroundings;
+    while (!signal.aborted) {
+      const found = await this.#openStore(pool, connected, signal);
+      if (found === null) return;
+      const over = new AbortController();
+      const stop = AbortSignal.any([signal, over.signal]);
+      try {
+        await this.#work(pool, connected, found, stop, () => over.abort());
+      } catch (error) {
+        if (!isNotBegun(error)) throw error;
+        log.warn("database went back to before its log was adopted", { error: (error as Error).message });
+      }
+    }
+  }
+
+  /** Waits for the database. @returns the log to be saved; null when the signal aborted @throws what `isWrongStore` tells */
+  async #openStore(pool: Pool, connected: ConnectedLog, signal: AbortSignal): Promise<InHand | null> {
     const { log, clock } = this.#surroundings;
     const contact = new StoreContact({ ...this.#surroundings, circuit: this.#circuit });
     this.#waiting = { what: "store: not opened yet", sinceMs: clock.now() };
@@ -113,15 +135,17 @@ export class Sink implements Task {
         await requireRoom(pool, this.#wanted(pool), log);
         const files = await migrate(pool);
         if (files.length > 0) log.info("store brought up to date", { files: files.join(",") });
-        await ensureIdentity(pool, control.identities());
+        await ensureIdentity(pool, connected.control.identities());
+        const found = await inHand(pool, connected, log);
         contact.succeeded("store answers again");
         this.#waiting = null;
-        return;
+        return found;
       } catch (error) {
         if (isWrongStore(error)) throw error;
         await clock.sleep(contact.failed("store not opened yet", error, 0), signal);
       }
     }
+    return null;
   }
 
   #wanted(pool: Pool): Wanted {
@@ -129,14 +153,24 @@ export class Sink implements Task {
     return { share: CONNECTIONS_MAX, held: () => pool.size.total, budget, address: databaseAddress(url) };
   }
 
-  async #work(pool: Pool, connected: ConnectedLog, signal: AbortSignal): Promise<void> {
+  /** One group a log: members of one that want a topic each would be given partitions that they cannot read. */
+  #groupReader(kafka: Kafka, { epoch, topic }: LogIdentity): GroupReader {
+    const { group } = topicNames(this.#settings);
+    const sessionTimeoutMs = this.#settings.SPILLWAY_SESSION_TIMEOUT_MS;
+    return kafka.groupReader({ topic, groupId: epoch === 1 ? group : `${group}.${epoch}`, sessionTimeoutMs });
+  }
+
+  /** Saves one log until the signal aborts. @param done called when it is saved whole and another one succeeds it */
+  async #work(
+    pool: Pool,
+    connected: ConnectedLog,
+    { identity, begins }: InHand,
+    signal: AbortSignal,
+    done: () => void,
+  ): Promise<void> {
     const { log, clock, metrics, contact } = this.#surroundings;
-    const { identity, control, controlWriter, kafka } = connected;
-    const reader = kafka.groupReader({
-      topic: identity.topic,
-      groupId: topicNames(this.#settings).group,
-      sessionTimeoutMs: this.#settings.SPILLWAY_SESSION_TIMEOUT_MS,
-    });
+    const { control, controlWriter, kafka } = connected;
+    const reader = this.#groupReader(kafka, identity);
     const announcer = new Announcer({ epoch: identity.epoch, control: controlWriter, reader, clock, contact });
     const lanes = new Lanes(reader, clock, log, this.#settings.SPILLWAY_SINK_WAITING_BYTES);
     const lag = new Lag({ topic: identity.topic, reader: connected.reader, lanes, clock, metrics });
@@ -146,6 +180,7 @@ export class Sink implements Task {
     };
     const handlers = assignments({
       identity,
+      begins,
       pool,
       admin: connected.admin,
       openReader: () => kafka.partitionReader(),
@@ -178,7 +213,7 @@ export class Sink implements Task {
       identity,
       pool,
       admin: connected.admin,
-      gauge: new LogGauge({ ...connected, openReader: () => kafka.partitionReader(), clock, metrics }),
+      gauge: new LogGauge({ ...connected, identity, openReader: () => kafka.partitionReader(), clock, metrics }),
       lanes,
       starts: (partitions) => handlers.starts(partitions),
       storeIsAway,
@@ -190,9 +225,14 @@ export class Sink implements Task {
       metrics,
     });
     const keeper = new Keeper({ pool, controller, storeIsAway, clock, log });
-    await runAll([control, announcer, keeper, writer, group, this.#trimmer], signal, log);
+    const whole = new SavedWhole(identity.epoch, pool, connected, this.#surroundings, done);
+    await runAll([announcer, keeper, writer, group, this.#trimmer, whole], signal, log);
   }
 }
+
+/** Whether this is what a task ended by. */
+const isNotBegun = (error: unknown): boolean =>
+  error instanceof NotBegun || (error instanceof Error && error.cause !== undefined && isNotBegun(error.cause));
 
 /** @returns what undoes the wish, and what it led to */
 function whenAborted(signal: AbortSignal, begin: () => () => void): () => void {

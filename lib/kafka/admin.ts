@@ -14,6 +14,8 @@ const INSYNC_REPLICAS_MIN = 2;
 /** How long a new topic may take until it is known everywhere and every partition has a leader. */
 const TOPIC_READY_MS = 30_000;
 const LOOK_AGAIN_MS = 100;
+/** As `configSource` of a setting. */
+const OWN_SETTING = 1;
 
 /** @throws LogError when no broker can be reached */
 export async function createLogAdmin(options: KafkaOptions): Promise<LogAdmin> {
@@ -77,6 +79,18 @@ class KafkaAdmin implements LogAdmin {
     }
   }
 
+  async configure(topic: string, changes: Readonly<Record<string, string>>): Promise<void> {
+    try {
+      // The request replaces all that was set on the topic: what is not named in it falls back to the broker's default.
+      const set = { ...(await this.#settings(topic)).own, ...changes };
+      const configEntries = Object.entries(set).map(([name, value]) => ({ name, value }));
+      const resources = [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic, configEntries }];
+      await this.#admin.alterConfigs({ validateOnly: false, resources });
+    } catch (error) {
+      throw toLogError(`changing settings of topic ${topic}`, error);
+    }
+  }
+
   async deleteBelow(topic: string, offsets: ReadonlyMap<number, bigint>): Promise<void> {
     // Besides the check, this loads the topic's metadata, without which kafkajs fails to delete.
     const ranges = await this.offsets(topic);
@@ -113,16 +127,23 @@ class KafkaAdmin implements LogAdmin {
     if (!partitions?.length || partitions.some(({ leader }) => leader < 0)) {
       throw new Error(`${topic} has partitions without a leader`);
     }
+    return {
+      partitions: partitions.length,
+      replication: Math.min(...partitions.map(({ replicas }) => replicas.length)),
+      config: (await this.#settings(topic)).all,
+    };
+  }
+
+  /** A topic's settings, and those among them that were set on the topic itself. */
+  async #settings(topic: string): Promise<Record<"all" | "own", Record<string, string>>> {
     const { resources } = await this.#admin.describeConfigs({
       includeSynonyms: false,
       resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic }],
     });
     const entries = resources[0]?.configEntries ?? [];
-    return {
-      partitions: partitions.length,
-      replication: Math.min(...partitions.map(({ replicas }) => replicas.length)),
-      config: Object.fromEntries(entries.map(({ configName, configValue }) => [configName, configValue])),
-    };
+    const named = (some: typeof entries): Record<string, string> =>
+      Object.fromEntries(some.map(({ configName, configValue }) => [configName, configValue]));
+    return { all: named(entries), own: named(entries.filter((entry) => isOwn(entry))) };
   }
 
   /** Does nothing when another process was faster. */
@@ -142,6 +163,9 @@ class KafkaAdmin implements LogAdmin {
     });
   }
 }
+
+/** Set on the topic: the library's types do not know of the answer's `configSource`. */
+const isOwn = (entry: object): boolean => "configSource" in entry && entry.configSource === OWN_SETTING;
 
 /** Whether there is anything below `offset` to delete. */
 function isAhead(topic: string, partition: number, offset: bigint, ranges: ReadonlyMap<number, OffsetRange>): boolean {

@@ -64,9 +64,23 @@ export type FetchProtocol = (options: {
   }[];
 }) => Protocol<FetchAnswer>;
 
+interface ListOffsetsAnswer {
+  readonly responses: readonly { readonly topic: string; readonly partitions: readonly PartitionOffset[] }[];
+}
+
+/** As FetchProtocol, for ListOffsets. */
+export type ListOffsetsProtocol = (options: {
+  readonly replicaId: number;
+  readonly isolationLevel: number;
+  readonly topics: readonly {
+    readonly topic: string;
+    readonly partitions: readonly { readonly partition: number; readonly timestamp: number }[];
+  }[];
+}) => Protocol<ListOffsetsAnswer>;
+
 export interface RawBroker {
   readonly connectionPool: { send<Answer>(protocol: Protocol<Answer>): Promise<Answer> };
-  lookupRequest(apiKey: number, definition: unknown): FetchProtocol;
+  lookupRequest(apiKey: number, definition: unknown): unknown;
   leaveGroup(member: { groupId: string; memberId: string }): Promise<unknown>;
 }
 
@@ -117,13 +131,24 @@ export interface RequestQueueInstance {
 
 export const RequestQueue = load("kafkajs/src/network/requestQueue/index.js") as { prototype: RequestQueueInstance };
 
-const apiKeys = load("kafkajs/src/protocol/requests/apiKeys.js") as { readonly Fetch: number };
-const { requests } = load("kafkajs/src/protocol/requests/index.js") as { requests: { readonly Fetch: unknown } };
+type Kinds<T> = { readonly Fetch: T; readonly ListOffsets: T };
+const apiKeys = load("kafkajs/src/protocol/requests/apiKeys.js") as Kinds<number>;
+const { requests } = load("kafkajs/src/protocol/requests/index.js") as { requests: Kinds<unknown> };
 
 /** The Fetch request of the newest version that this broker and kafkajs share. */
 export function fetchProtocol(broker: RawBroker): FetchProtocol {
-  return broker.lookupRequest(apiKeys.Fetch, requests.Fetch);
+  return broker.lookupRequest(apiKeys.Fetch, requests.Fetch) as FetchProtocol;
 }
+
+/** The ListOffsets request, likewise. */
+export function listOffsetsProtocol(broker: RawBroker): ListOffsetsProtocol {
+  return broker.lookupRequest(apiKeys.ListOffsets, requests.ListOffsets) as ListOffsetsProtocol;
+}
+
+/** As ListOffsets' `replicaId`: the leader tells its own log's end. A consumer's (-1) is told the high watermark. */
+export const ANY_REPLICA = -2;
+/** As its `timestamp`. */
+export const LATEST = -1;
 
 /** `fetch`: only what no open or aborted transaction can take back. */
 export const READ_COMMITTED = 1;

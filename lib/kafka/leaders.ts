@@ -2,7 +2,16 @@
 import { type KafkaOptions, openCluster } from "./connection.ts";
 import { copyRecords } from "./copy.ts";
 import { toLogError } from "./errors.ts";
-import { Batch, fetchProtocol, type RawCluster, READ_COMMITTED } from "./internals.ts";
+import {
+  ANY_REPLICA,
+  Batch,
+  fetchProtocol,
+  LATEST,
+  listOffsetsProtocol,
+  type RawCluster,
+  READ_COMMITTED,
+  READ_UNCOMMITTED,
+} from "./internals.ts";
 import { type FetchedRecords, LogError, OffsetOutOfRange, type OffsetRange } from "./ports.ts";
 import { coveredEnds, FETCH_VERSION } from "./response.ts";
 import type { Wire } from "./wire.ts";
@@ -51,6 +60,17 @@ export class Leaders {
       const highs = await this.#ends(topic, partitions, false);
       const lows = await this.#ends(topic, partitions, true);
       return new Map([...highs].map(([partition, high]) => [partition, { low: lows.get(partition) ?? high, high }]));
+    });
+  }
+
+  /** One round: the end of each leader's own log. */
+  async leaderEnds(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
+    const byNode = await this.split(topic, partitions);
+    return this.#attempt(`asking the leaders of ${topic} for their logs' ends`, async () => {
+      const ends = await Promise.all([...byNode].map(([nodeId, led]) => this.#leaderEnds(nodeId, topic, led)));
+      const all = new Map(ends.flat());
+      requireAll(topic, partitions, all);
+      return all;
     });
   }
 
@@ -106,6 +126,19 @@ export class Leaders {
     );
     requireAll(topic, partitions, ends);
     return ends;
+  }
+
+  async #leaderEnds(nodeId: string, topic: string, led: readonly number[]): Promise<[number, bigint][]> {
+    const broker = await this.#cluster.findBroker({ nodeId });
+    const partitions = led.map((partition) => ({ partition, timestamp: LATEST }));
+    const { responses } = await broker.connectionPool.send(
+      listOffsetsProtocol(broker)({
+        replicaId: ANY_REPLICA,
+        isolationLevel: READ_UNCOMMITTED,
+        topics: [{ topic, partitions }],
+      }),
+    );
+    return responses.flatMap((each) => each.partitions.map(({ partition, offset }) => [partition, BigInt(offset)]));
   }
 
   async #fetch(nodeId: string, { topic, offsets, maxWaitMs, maxBytes }: LeaderFetch): Promise<FetchedRecords[]> {

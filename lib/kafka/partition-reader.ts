@@ -59,6 +59,10 @@ class Reader implements PartitionReader {
     return this.#leaders.ranges(topic, partitions);
   }
 
+  leaderEnds(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>> {
+    return this.#leaders.leaderEnds(topic, partitions);
+  }
+
   close(): Promise<void> {
     return this.#leaders.close();
   }

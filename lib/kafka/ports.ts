@@ -105,6 +105,11 @@ export interface PartitionReader {
   highWatermarks(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>>;
   /** First offset and end of every partition given, asked for likewise. @throws LogError as `highWatermarks` */
   offsets(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, OffsetRange>>;
+  /**
+   * One past the last record of each leader's own log, those among them that its replicas do not have yet: they lie at or
+   * above the high watermark, and may be acknowledged at any moment. @throws LogError as `highWatermarks`
+   */
+  leaderEnds(topic: string, partitions: readonly number[]): Promise<ReadonlyMap<number, bigint>>;
   close(): Promise<void>;
 }
 
@@ -133,6 +138,8 @@ export interface LogAdmin {
   facts(topic: string): Promise<TopicFacts | undefined>;
   /** By partition number. @throws LogError */
   offsets(topic: string): Promise<ReadonlyMap<number, OffsetRange>>;
+  /** Changes these of a topic's settings, and leaves the others as they are. @throws LogError */
+  configure(topic: string, changes: Readonly<Record<string, string>>): Promise<void>;
   /** Deletes records below the offsets given. */
   deleteBelow(topic: string, offsets: ReadonlyMap<number, bigint>): Promise<void>;
   close(): Promise<void>;

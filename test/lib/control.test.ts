@@ -272,3 +272,30 @@ test("records behind an open transaction are an error that says so, not an endle
   await control.refresh();
   expect(await control.schema("ff")).toBe("S");
 });
+
+test("what is to succeed a log is told when it is announced, withdrawn and in use", async () => {
+  topic.append("identity/1", { topic: "a", partitions: 12 });
+  await control.refresh();
+  const told: unknown[] = [];
+  const ignore = control.onMoved(() => told.push([control.identity()?.epoch, control.successor(1)?.identity.topic]));
+  topic.append("successor/1", { topic: "b", partitions: 24 });
+  await control.refresh();
+  topic.append("successor/1", { withdrawn: true });
+  await control.refresh();
+  topic.append("checkpoint/1/7", { nextOffset: "9" });
+  await control.refresh();
+  topic.append("successor/1", { topic: "b", partitions: 24 });
+  topic.append("identity/2", { topic: "b", partitions: 24 });
+  await control.refresh();
+  expect(told).toEqual([
+    [1, "b"],
+    [1, undefined],
+    [2, "b"],
+  ]);
+  expect(control.successor(1)?.identity).toEqual({ epoch: 2, topic: "b", partitions: 24 });
+  expect(control.identities()).toHaveLength(2);
+  ignore();
+  topic.append("identity/3", { topic: "c", partitions: 24 });
+  await control.refresh();
+  expect(told).toHaveLength(3);
+});

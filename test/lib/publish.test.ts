@@ -4,6 +4,7 @@ import { RecordDecoder } from "#lib/decode.ts";
 import type { Event } from "#lib/event.ts";
 import { type BatchProducer, LogError, type PartitionRecords } from "#lib/kafka/ports.ts";
 import { createMetrics, type Metrics } from "#lib/metrics.ts";
+import { partitionOf } from "#lib/partition.ts";
 import { Publisher } from "#lib/publish.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
 import { type FakeClock, fakeClock, settled } from "../support/fake-clock.ts";
@@ -17,13 +18,16 @@ const MAX_BYTES = 1_200_000;
 class Producer implements BatchProducer {
   readonly sends: { batches: readonly PartitionRecords[]; end: PromiseWithResolvers<ReadonlyMap<number, bigint>> }[] =
     [];
+  /** Of each send. */
+  readonly topics: string[] = [];
   #outstanding = 0;
   readonly #next = new Map<number, bigint>();
 
-  append(_: string, batches: readonly PartitionRecords[]): Promise<ReadonlyMap<number, bigint>> {
+  append(topic: string, batches: readonly PartitionRecords[]): Promise<ReadonlyMap<number, bigint>> {
     this.#outstanding += 1;
     if (this.#outstanding > 1) throw new Error("one outstanding send");
     const end = Promise.withResolvers<ReadonlyMap<number, bigint>>();
+    this.topics.push(topic);
     this.sends.push({ batches, end });
     return end.promise.finally(() => {
       this.#outstanding -= 1;
@@ -42,6 +46,12 @@ class Producer implements BatchProducer {
   }
   async fail(kind: "retriable" | "fatal" | "unknown"): Promise<void> {
     this.last.end.reject(new LogError(kind, `${kind} failure`));
+    await paced();
+  }
+  /** As brokers do for a record's size. */
+  async refuse(kind: "fatal" | "unknown"): Promise<void> {
+    const cause = Object.assign(new Error("too large"), { type: "MESSAGE_TOO_LARGE" });
+    this.last.end.reject(new LogError(kind, "refused", { cause }));
     await paced();
   }
   get last() {
@@ -63,9 +73,12 @@ let metrics: Metrics;
 let log: ReturnType<typeof keptLog>;
 let contact: Contact;
 let publisher: Publisher;
+/** Whether the log that refused records takes none at all. */
+let isClosed: boolean;
 
 beforeEach(() => {
   producer = new Producer();
+  isClosed = false;
   clock = fakeClock();
   metrics = createMetrics();
   log = keptLog();
@@ -74,6 +87,7 @@ beforeEach(() => {
   publisher = new Publisher({
     producer,
     identity,
+    isClosed: () => Promise.resolve(isClosed),
     inFlightBytesMax: MAX_BYTES,
     timeoutMs: TIMEOUT_MS,
     clock,
@@ -364,4 +378,73 @@ test("told to stop while the log is away, it ends at the last deadline", async (
   stop.abort();
   await clock.advance(TIMEOUT_MS + 200);
   expect(ended).toBe(true);
+});
+
+describe("a log that another one succeeds", () => {
+  const next = { epoch: 2, topic: "t2", partitions: 7 };
+
+  test("events wait while it is announced, and go to the new log, a client's in their order", async () => {
+    publisher.hold(30_000);
+    const clientId = clientOf(0, PARTITIONS);
+    const call = followed(["a", "b", "c"].map((id) => someEvent({ clientId, id })));
+    await clock.advance(500);
+    expect(producer.sends).toHaveLength(0);
+    publisher.adopt(next);
+    await clock.advance(10);
+    expect(producer.topics).toEqual(["t2"]);
+    const [batch] = producer.last.batches;
+    expect(batch?.partition).toBe(partitionOf(Buffer.from(clientId), 7));
+    expect(batch?.records).toHaveLength(3);
+    await producer.acknowledge();
+    expect(call.result).toBe([0, 1, 2].map((offset) => `${batch?.partition}/${offset}`).join(" "));
+  });
+
+  test("if none comes, they go to the old one after the hold", async () => {
+    publisher.hold(500);
+    const call = followed([event(0, "a")]);
+    await clock.advance(499);
+    expect(producer.sends).toHaveLength(0);
+    await clock.advance(10);
+    expect(producer.topics).toEqual(["t"]);
+    await producer.acknowledge();
+    expect(call.result).toBe("0/0");
+  });
+
+  test("what waits longer than its request may is refused as not stored", async () => {
+    publisher.hold(30_000);
+    const call = followed([event(0, "a")]);
+    await clock.advance(TIMEOUT_MS + 500);
+    expect(call.result).toBe("log-unreachable, stored: no");
+  });
+
+  test("what a closed log has refused goes to the new one, and is no fault of the event", async () => {
+    isClosed = true;
+    const call = followed([event(0, "a")]);
+    await settled();
+    await producer.refuse("fatal");
+    expect(call.result).toBe("open");
+    publisher.adopt(next);
+    await clock.advance(300);
+    expect(producer.topics).toEqual(["t", "t2"]);
+    await producer.acknowledge();
+    expect(call.result).toMatch(/^\d\/0$/);
+  });
+
+  test("what may lie in the closed log is not sent again: only its client knows the id", async () => {
+    isClosed = true;
+    const call = followed([event(0, "a"), event(1, "b")]);
+    await settled();
+    await producer.refuse("unknown");
+    publisher.adopt(next);
+    await clock.advance(300);
+    expect(call.result).toBe("log-unreachable, stored: unknown");
+    expect(producer.sends).toHaveLength(1);
+  });
+
+  test("a record that an open log refuses for its size is refused for good", async () => {
+    const call = followed([event(0, "a")]);
+    await settled();
+    await producer.refuse("fatal");
+    expect(call.result).toBe("refused, stored: no");
+  });
 });

@@ -7,6 +7,7 @@ import type { Metrics } from "#lib/metrics.ts";
 import { ProblemError, problem } from "#lib/problem.ts";
 import { Publisher } from "#lib/publish.ts";
 import { NotAcknowledged } from "#lib/publish-request.ts";
+import { Succession } from "#lib/succession.ts";
 import { publishWriterSchema } from "#lib/topics.ts";
 
 /** One re-drive at a time, of 8 MiB and one record at most. */
@@ -68,7 +69,9 @@ export class Republisher implements AsyncDisposable {
     await publishWriterSchema(this.#connected);
     const producer = await kafka.producer(GIVE_UP_MS);
     const limits = { inFlightBytesMax: IN_FLIGHT_BYTES_MAX, timeoutMs: TIMEOUT_MS };
-    const publisher = new Publisher({ producer, identity, ...limits, ...this.#surroundings });
+    const succession = new Succession(this.#connected, this.#surroundings);
+    const isClosed = succession.isClosed.bind(succession);
+    const publisher = new Publisher({ producer, identity, isClosed, ...limits, ...this.#surroundings });
     return { publisher, close: () => producer.close() };
   }
 }

@@ -1,6 +1,6 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { LogError } from "#lib/kafka/ports.ts";
-import { Barrier } from "../../../apps/query/barrier.ts";
+import { Barrier, roundOf } from "../../../apps/query/barrier.ts";
 import { contactWith } from "../../support/records.ts";
 import { ManualClock, quiet } from "./model.ts";
 
@@ -121,4 +121,31 @@ test("a read that is refused for the log's silence is evidence of it, at once", 
   expect(contact.reasons("read barrier")).toEqual([
     { what: expect.stringMatching(/^log: no answer from kafka-1:9092,kafka-2:9092 \(read barrier: /), sinceMs: 1_000 },
   ]);
+});
+
+describe("a round", () => {
+  const ends = () => Promise.resolve(new Map([[0, 5n]]));
+
+  test("counts only once the control topic was read to its end: another log may be in use", async () => {
+    const read = Promise.withResolvers<void>();
+    let marks: ReadonlyMap<number, bigint> | null = null;
+    const round = roundOf(
+      ends,
+      () => read.promise,
+      () => Promise.resolve(),
+    )().then((found) => {
+      marks = found;
+    });
+    await settle();
+    expect(marks).toBeNull();
+    read.resolve();
+    await round;
+    expect(marks).toEqual(new Map([[0, 5n]]));
+  });
+
+  test("is none when the control topic cannot be read, or the log may be another one", async () => {
+    const away = () => Promise.reject(new LogError("retriable", "away"));
+    await expect(roundOf(ends, away, () => Promise.resolve())()).rejects.toThrow("away");
+    await expect(roundOf(ends, () => Promise.resolve(), away)()).rejects.toThrow("away");
+  });
 });

@@ -65,7 +65,8 @@ test("a checkpoint that goes back voids an answer that relied on what was known,
   await reply(answer(null, "a"));
   await reply(answer(null, "a"));
   void read(events);
-  expect(lookedUp).toEqual(["a b", "", "a b", "a", "a b", "a"]);
+  // Without one nothing is kept in mind: rows of the log before may still be coming.
+  expect(lookedUp).toEqual(["a b", "", "a b", "a", "a b", "a b"]);
 });
 
 test("a read under way while a checkpoint is found to be back, in any partition, is void too", async () => {

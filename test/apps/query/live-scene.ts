@@ -49,6 +49,7 @@ export class LiveScene {
     const { tail } = this;
     const verdicts = new Verdicts({
       epoch: 1,
+      succeeds: false,
       partitionOf: (clientId) => this.order(clientId).partition,
       rows: {
         verdicts: (_epoch, events) =>
@@ -107,7 +108,12 @@ export class LiveScene {
       ready: () => ({ ready: true, missing: [], degraded: [] }),
       title: "T",
     });
-    const query = { order: (clientId: string) => this.order(clientId), live: () => this.live };
+    const query = {
+      order: (clientId: string) => this.order(clientId),
+      live: () => this.live,
+      onLeft: () => undefined,
+      explained: (error: unknown) => Promise.resolve(error),
+    };
     await registerLive(server, { query, log, clock: this.clock });
     await server.listen({ host: "127.0.0.1", port: 0 });
     const { port } = server.server.address() as AddressInfo;

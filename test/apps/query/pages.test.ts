@@ -37,6 +37,8 @@ class FakeQuery {
     tail: { partition: () => ({ next: 0n }) as never },
   });
 
+  explained = (error: unknown) => Promise.resolve(error);
+
   async read(_order: ClientOrder, query: PageQuery): Promise<Page> {
     this.asked.push(query);
     await this.before(query);

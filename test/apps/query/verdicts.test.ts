@@ -23,7 +23,7 @@ const eventAt = (offset: bigint, previous = -1n): TailEvent => ({
 });
 
 /** A database that is answered for by hand. The log has a partition 0, and a partition 1 of clients that begin with `other`. */
-function scene({ start = 0n, logStart = 0n } = {}) {
+function scene({ start = 0n, logStart = 0n, succeeds = false } = {}) {
   const asked: { events: readonly TailEvent[]; reply: PromiseWithResolvers<Answer> }[] = [];
   const clock = new ManualClock();
   const metrics = createMetrics();
@@ -45,7 +45,7 @@ function scene({ start = 0n, logStart = 0n } = {}) {
     },
   };
   const partitionOf = (clientId: string): number => (clientId.startsWith("other") ? 1 : 0);
-  const verdicts = new Verdicts({ epoch: 2, partitionOf, rows, tail, checkpoints, clock, metrics });
+  const verdicts = new Verdicts({ epoch: 2, succeeds, partitionOf, rows, tail, checkpoints, clock, metrics });
   const unchecked = async (): Promise<number> => (await metrics.queryUncheckedEvents.get()).values[0]?.value ?? 0;
   /** @param checkpoint of both partitions, unless that of the second is given; null: none */
   const answer = async (
@@ -178,4 +178,21 @@ test("where nothing was ever saved, the log's own start is no checkpoint that we
   verdicts.ask([first, copy]);
   await answer(0, null, [null, null]);
   expect([first.verdict, copy.verdict]).toEqual(["first", "copy"]);
+});
+
+test("while the log before is being saved nothing is decided: a row of it may still precede an event", async () => {
+  const { verdicts, answer, clock, unchecked } = scene({ succeeds: true });
+  const event = eventAt(0n);
+  const told: string[] = [];
+  verdicts.onDecided = (clientIds) => told.push(...clientIds);
+  verdicts.ask([event]);
+  await answer(0, null, [null]);
+  expect(event.verdict).toBe("open");
+  clock.advance(100);
+  // Its followers ask again then.
+  expect(told).toEqual(["a"]);
+  verdicts.ask([event]);
+  await answer(1, 0n, [{ epoch: 1, offset: 7n }]);
+  expect(event.verdict).toBe("copy");
+  expect(await unchecked()).toBe(0);
 });

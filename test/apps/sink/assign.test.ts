@@ -20,6 +20,7 @@ function scene() {
   const offsets = async () => new Map([[0, { low: 0n, high: 10n }]]);
   const orders = { pause: () => undefined, resume: () => undefined, seek: () => undefined };
   const handlers = assignments({
+    begins: true,
     identity: { epoch: 1, topic: "t", partitions: 1 },
     pool: pool as unknown as Pool,
     admin: { offsets } as unknown as LogAdmin,

@@ -84,10 +84,28 @@ function* topMarks(answer: string, from: number): Generator<{ mark: string; at: 
 /** Whole strings, and what structures JSON outside them. */
 const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],]/gs;
 
+/** Partitions and offsets of one epoch's log, apart from those of the others. */
+const [EPOCH_PARTITIONS, EPOCH_OFFSETS] = [100_000, 1n << 48n];
+
+/**
+ * A place as the checker has it: by partition and offset alone, a later epoch's offsets above all of an earlier one, and its
+ * partitions beside them. In the first epoch they are what they are.
+ */
+export const placed = (epoch: number, partition: number, offset: bigint) => ({
+  partition: (epoch - 1) * EPOCH_PARTITIONS + partition,
+  offset: BigInt(epoch - 1) * EPOCH_OFFSETS + offset,
+});
+
+/** Of a cursor; null: it is none. */
+export function placeOf(cursor: string): { readonly partition: number; readonly offset: bigint } | null {
+  const position = decodeCursor(cursor);
+  return position && placed(position.epoch, position.partition, position.offset);
+}
+
 /** @param text one event, as shown */
 export function seen(text: string, at: bigint): Seen {
   const event = JSON.parse(text) as NewEvent & { readonly cursor: string };
-  const position = decodeCursor(event.cursor);
+  const position = placeOf(event.cursor);
   if (position === null) throw new Error(`an event with the cursor ${event.cursor}`);
   const { clientId, id, type } = event;
   const { partition, offset } = position;

@@ -1,7 +1,6 @@
 /** A producer over HTTP that writes down what it tried and what it was told. */
-import { decodeCursor } from "#lib/cursor.ts";
 import { until } from "../../support/until.ts";
-import { contentOf, type NewEvent } from "./content.ts";
+import { contentOf, type NewEvent, placeOf } from "./content.ts";
 import { type Append, type History, now, type Outcome } from "./history.ts";
 
 /** Longer than any answer that the contract allows; a frozen process is left then. */
@@ -56,7 +55,7 @@ export class Producer {
     const request = this.#history.newId();
     const entries = events.map((event, index): Append => {
       const type = answered.outcomes?.[index] ?? answered.outcome;
-      const position = type === "ok" ? decodeCursor(answered.cursors[index] ?? "") : null;
+      const position = type === "ok" ? placeOf(answered.cursors[index] ?? "") : null;
       const { clientId, id } = event;
       const content = contentOf(event);
       return { f: "append", node: node.name, request, index, clientId, id, content, tInv, tRet, type, position };

@@ -1,7 +1,6 @@
 /** A reader of pages that writes down what it was shown. */
-import { decodeCursor } from "#lib/cursor.ts";
 import { until } from "../../support/until.ts";
-import { eventTexts, seen } from "./content.ts";
+import { eventTexts, placeOf, seen } from "./content.ts";
 import { type History, now, type Page } from "./history.ts";
 import type { Node } from "./producer.ts";
 
@@ -138,7 +137,7 @@ function pageUrl(node: Pick<Node, "url">, wanted: Wanted): string {
 /** "0" and nothing are null. @throws for text that is no cursor */
 export function offsetOf(cursor: string | undefined): bigint | null {
   if (cursor === undefined || cursor === "0" || cursor === "") return null;
-  const position = decodeCursor(cursor);
+  const position = placeOf(cursor);
   if (position === null) throw new Error(`not a cursor: ${cursor}`);
   return position.offset;
 }

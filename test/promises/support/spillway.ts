@@ -98,7 +98,10 @@ export class Spillway implements AsyncDisposable {
   readonly reader = new Reader(this.history);
   readonly roles: Role[] = [];
   readonly #env: Readonly<Record<string, string>>;
+  /** Of the log in use. */
   #view: LogView | undefined;
+  /** Of those before it. */
+  readonly #before: LogView[] = [];
 
   constructor(topic: string, brokers: string, database: Database, env: Readonly<Record<string, string>>) {
     this.topic = topic;
@@ -156,6 +159,13 @@ export class Spillway implements AsyncDisposable {
     return this.#view;
   }
 
+  /** From now on another topic is the log. */
+  async adopted(topic: string): Promise<void> {
+    const view = await this.log();
+    this.#before.push(view);
+    this.#view = await LogView.open(this.brokers, topic, view.epoch + 1);
+  }
+
   /** Resolves once every record of the topic lies below its checkpoint. */
   async saved(limitMs?: number): Promise<void> {
     await untilSaved(await this.log(), this.database, limitMs);
@@ -173,7 +183,7 @@ export class Spillway implements AsyncDisposable {
         const { pages } = await this.reader.walk(node, { clientId, limit: 1_000 });
         finals.push({ node: node.name, clientId, events: pages.flatMap(({ events }) => events) });
       }
-    return { ...(await readTruth(await this.log(), this.database)), finals };
+    return { ...(await readTruth([...this.#before, await this.log()], this.database)), finals };
   }
 
   /**
@@ -193,7 +203,7 @@ export class Spillway implements AsyncDisposable {
     for (const { name, failure } of this.roles) if (failure !== undefined) console.log(`${name} ${failure}`);
     // SIGKILL: how roles drain is not what these tests ask, and nothing needs to be kept.
     await Promise.all(this.roles.map((role) => role.kill()));
-    await this.#view?.[Symbol.asyncDispose]().catch(() => undefined);
+    for (const view of [...this.#before, this.#view]) await view?.[Symbol.asyncDispose]().catch(() => undefined);
     await this.database.drop().catch(() => undefined);
   }
 

@@ -7,7 +7,7 @@ import type { Log } from "#lib/log.ts";
 import { partitionOf } from "#lib/partition.ts";
 import type { Database } from "../../support/postgres.ts";
 import { until } from "../../support/until.ts";
-import { contentOf, decodeRecord, type Seen } from "./content.ts";
+import { contentOf, decodeRecord, placed, type Seen } from "./content.ts";
 
 export interface TopicRecord {
   readonly partition: number;
@@ -56,18 +56,20 @@ const FETCH_WAIT_MS = 1_000;
 /** The topic, read by a client of its own. */
 export class LogView implements AsyncDisposable {
   readonly #topic: string;
+  readonly epoch: number;
   readonly admin: LogAdmin;
   readonly #reader: PartitionReader;
 
-  private constructor(topic: string, admin: LogAdmin, reader: PartitionReader) {
+  private constructor(topic: string, epoch: number, admin: LogAdmin, reader: PartitionReader) {
     this.#topic = topic;
+    this.epoch = epoch;
     this.admin = admin;
     this.#reader = reader;
   }
 
-  static async open(brokers: string, topic: string): Promise<LogView> {
+  static async open(brokers: string, topic: string, epoch = 1): Promise<LogView> {
     const kafka = connectKafka({ brokers: brokers.split(","), clientId: "test-truth", log: silent, clock });
-    return new LogView(topic, await kafka.admin(), await kafka.partitionReader());
+    return new LogView(topic, epoch, await kafka.admin(), await kafka.partitionReader());
   }
 
   offsets(): Promise<ReadonlyMap<number, OffsetRange>> {
@@ -84,7 +86,10 @@ export class LogView implements AsyncDisposable {
         const [fetched] = await this.#reader.fetch({ ...request, maxBytes: FETCH_BYTES_MAX });
         if (fetched === undefined) throw new Error(`${this.#topic}/${partition}: nothing was fetched`);
         for (const { offset, key, value } of fetched.records)
-          records.push({ partition, offset, event: eventOf(partition, ranges.size, key, value) });
+          records.push({
+            ...placed(this.epoch, partition, offset),
+            event: eventOf(partition, ranges.size, key, value),
+          });
         next = fetched.nextOffset;
       }
     return records;
@@ -111,22 +116,22 @@ function eventOf(
 
 type Queried = Pick<Database, "query">;
 
-/** @param partitions of the topic */
-async function readRows(database: Queried, partitions: number): Promise<SavedRow[]> {
+/** @param partitions of the topic of each epoch */
+async function readRows(database: Queried, partitions: ReadonlyMap<number, number>): Promise<SavedRow[]> {
   const rows = await database.query<{
     c: string;
+    epoch: number;
     o: string;
     id: string;
     type: string;
     ms: string;
     data: string | null;
   }>(
-    `SELECT client_id AS c, "offset"::text AS o, id, type, (extract(epoch FROM occurred_at) * 1000)::bigint::text AS ms,
+    `SELECT client_id AS c, log_epoch AS epoch, "offset"::text AS o, id, type, (extract(epoch FROM occurred_at) * 1000)::bigint::text AS ms,
             data::text AS data FROM spillway.event`,
   );
-  return rows.map(({ c: clientId, o, id, type, ms, data }) => ({
-    partition: partitionOf(Buffer.from(clientId, "utf8"), partitions),
-    offset: BigInt(o),
+  return rows.map(({ c: clientId, epoch, o, id, type, ms, data }) => ({
+    ...placed(epoch, partitionOf(Buffer.from(clientId, "utf8"), partitions.get(epoch) ?? 1), BigInt(o)),
     clientId,
     id,
     content: contentOf({
@@ -145,10 +150,11 @@ export async function readCheckpoints(database: Queried): Promise<Map<number, bi
     "SELECT to_regclass('spillway.checkpoint') IS NOT NULL AS made",
   );
   if (!made?.made) return new Map();
-  const rows = await database.query<{ partition: number; next: string }>(
-    "SELECT partition, next_offset::text AS next FROM spillway.checkpoint",
+  const rows = await database.query<{ epoch: number; partition: number; next: string }>(
+    "SELECT log_epoch AS epoch, partition, next_offset::text AS next FROM spillway.checkpoint",
   );
-  return new Map(rows.map(({ partition, next }) => [partition, BigInt(next)]));
+  const places = rows.map(({ epoch, partition, next }) => placed(epoch, partition, BigInt(next)));
+  return new Map(places.map(({ partition, offset }) => [partition, offset]));
 }
 
 /** Resolves once every record that the topic has at each look lies below its partition's checkpoint. */
@@ -158,35 +164,49 @@ export async function untilSaved(view: LogView, database: Database, limitMs = 60
     async () => {
       const ranges = await view.offsets();
       const checkpoints = await readCheckpoints(database);
-      const left = [...ranges].filter(([partition, { high }]) => (checkpoints.get(partition) ?? 0n) < high);
+      const ends = [...ranges].map(([partition, { high }]) => placed(view.epoch, partition, high));
+      const left = ends.filter(({ partition, offset }) => (checkpoints.get(partition) ?? 0n) < offset);
       if (left.length > 0)
-        throw new Error(left.map(([p, { high }]) => `partition ${p}: ${checkpoints.get(p)} of ${high}`).join(", "));
+        throw new Error(
+          left.map(({ partition: p, offset }) => `partition ${p}: ${checkpoints.get(p)} of ${offset}`).join(", "),
+        );
       return true;
     },
     { limitMs },
   );
 }
 
-/** All of it but the final reads. The topic is read last, so that every row and checkpoint has its record. */
-export async function readTruth(view: LogView, database: Database): Promise<Omit<Truth, "finals">> {
-  const partitions = (await view.offsets()).size;
+/** All of it but the final reads. The topics are read last, so that every row and checkpoint has its record. */
+export async function readTruth(views: readonly LogView[], database: Database): Promise<Omit<Truth, "finals">> {
+  const partitions = new Map<number, number>();
+  for (const view of views) partitions.set(view.epoch, (await view.offsets()).size);
   const store = await inOneSnapshot(database.url, (snapshot) => readStore(snapshot, partitions));
-  const topic = await view.records();
-  const logStarts = new Map([...(await view.offsets())].map(([partition, { low }]) => [partition, low]));
+  const topic: TopicRecord[] = [];
+  const logStarts = new Map<number, bigint>();
+  for (const view of views) {
+    for (const record of await view.records()) topic.push(record);
+    for (const [number, { low }] of await view.offsets()) {
+      const { partition, offset } = placed(view.epoch, number, low);
+      logStarts.set(partition, offset);
+    }
+  }
   return { topic, logStarts, ...store };
 }
 
-async function readStore(database: Queried, partitions: number): Promise<Pick<Truth, "rows" | "checkpoints" | "dead">> {
+async function readStore(
+  database: Queried,
+  partitions: ReadonlyMap<number, number>,
+): Promise<Pick<Truth, "rows" | "checkpoints" | "dead">> {
   const checkpoints = await readCheckpoints(database);
   const [made] = await database.query<{ made: boolean }>("SELECT to_regclass('spillway.event') IS NOT NULL AS made");
   if (!made?.made) return { rows: [], checkpoints, dead: [] };
-  const dead = await database.query<{ partition: number; o: string }>(
-    'SELECT partition, "offset"::text AS o FROM spillway.dead_letter',
+  const dead = await database.query<{ epoch: number; partition: number; o: string }>(
+    'SELECT log_epoch AS epoch, partition, "offset"::text AS o FROM spillway.dead_letter',
   );
   return {
     rows: await readRows(database, partitions),
     checkpoints,
-    dead: dead.map(({ partition, o }) => ({ partition, offset: BigInt(o) })),
+    dead: dead.map(({ epoch, partition, o }) => placed(epoch, partition, BigInt(o))),
   };
 }
 

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { isRecordRefused } from "#lib/kafka/errors.ts";
 import { type LogAdmin, OffsetOutOfRange } from "#lib/kafka/ports.ts";
+import { CLOSED_TOPIC_CONFIG, isClosed } from "#schemas/topics.ts";
 import { sharedBrokers, uniqueTopic } from "../../support/kafka.ts";
 import { until } from "../../support/until.ts";
 import { freshTopic, kafkaBehindProxy, openKafka, record } from "./given.ts";
@@ -30,6 +32,20 @@ describe("the log's administration, at a real broker", () => {
     const facts = await admin.ensureTopic({ topic, partitions: 5, config: { "retention.ms": "-1" } });
     expect(facts.partitions).toBe(2);
     expect(facts.config["retention.ms"]).toBe("86400000");
+  });
+
+  it("closes a topic to every append, and leaves its other settings as they are", async () => {
+    const topic = await freshTopic(admin, 2, { "retention.ms": "-1", "segment.bytes": "16777216" });
+    const producer = await openKafka(sharedBrokers()).producer();
+    const append = (partition: number) => producer.append(topic, [{ partition, records: [record("a")] }]);
+    await append(0);
+    await admin.configure(topic, CLOSED_TOPIC_CONFIG);
+    for (const partition of [0, 1])
+      await until(`partition ${partition} refuses`, () => append(partition).then(() => false, isRecordRefused));
+    await producer.close();
+    const { config = {} } = (await admin.facts(topic)) ?? {};
+    expect(config).toMatchObject({ "retention.ms": "-1", "segment.bytes": "16777216", ...CLOSED_TOPIC_CONFIG });
+    expect(isClosed(config)).toBe(true);
   });
 
   it("does not wait for what no wait can mend", async () => {

@@ -63,6 +63,12 @@ describe("reading partitions, at a real broker", () => {
     const topic = await freshTopic(admin, 2);
     await producer.append(topic, [{ partition: 0, records: [record("a"), record("b"), record("c")] }]);
     await admin.deleteBelow(topic, new Map([[0, 2n]]));
+    expect(await reader.leaderEnds(topic, [0, 1])).toEqual(
+      new Map([
+        [0, 3n],
+        [1, 0n],
+      ]),
+    );
     expect(await reader.offsets(topic, [0, 1])).toEqual(
       new Map([
         [0, { low: 2n, high: 3n }],

@@ -3,7 +3,14 @@ import pg from "pg";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
 import { systemClock } from "#lib/clock.ts";
 import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
-import { beginCheckpoints, endFrozenOwners, markCheckpoints, moveCheckpoints } from "../../../apps/sink/checkpoint.ts";
+import {
+  beginCheckpoints,
+  beginSuccessor,
+  begunEpochs,
+  endFrozenOwners,
+  markCheckpoints,
+  moveCheckpoints,
+} from "../../../apps/sink/checkpoint.ts";
 import { Lane } from "../../../apps/sink/lane.ts";
 import { write } from "../../../apps/sink/write.ts";
 import { clientOf, recordOf, someEvent } from "../../support/records.ts";
@@ -179,4 +186,24 @@ test("an owner that works is not ended, however long it takes", async () => {
     (working as unknown as { processID: number }).processID,
   ]);
   await slow;
+});
+
+test("the next log's checkpoints begin only in a state in which the log before is saved up to its ends", async () => {
+  const { pool, database } = store;
+  const ends = new Map([0, 1, 2, 3].map((partition) => [partition, partition === 2 ? 5n : 0n]));
+  const starts = new Map([0, 1, 2, 3, 4, 5].map((partition) => [partition, 0n]));
+  expect(await beginSuccessor(pool, EPOCH, ends, starts)).toBe(false);
+  expect(await begunEpochs(pool)).toEqual([EPOCH]);
+  await database.query("UPDATE spillway.checkpoint SET next_offset = 5 WHERE partition = 2");
+  expect(await beginSuccessor(pool, EPOCH, ends, starts)).toBe(true);
+  expect((await begunEpochs(pool)).toSorted()).toEqual([EPOCH, EPOCH + 1]);
+  // Whoever comes second changes nothing, and learns that it is so.
+  await database.query(
+    `UPDATE spillway.checkpoint SET next_offset = 9 WHERE log_epoch = ${EPOCH + 1} AND partition = 5`,
+  );
+  expect(await beginSuccessor(pool, EPOCH, ends, starts)).toBe(true);
+  expect((await readCheckpoints(pool, EPOCH + 1, [5])).get(5)?.nextOffset).toBe(9n);
+  // A partition without a checkpoint is not saved.
+  await database.query(`DELETE FROM spillway.checkpoint WHERE log_epoch = ${EPOCH + 1} OR partition = 0`);
+  expect(await beginSuccessor(pool, EPOCH, ends, starts)).toBe(false);
 });

@@ -30,7 +30,7 @@ interface Shown extends Omit<Page, "events"> {
 export function judge(world: World, read: Read, tally: Tally): void {
   if (read.problem !== null) {
     tally.refused++;
-    const wrong = refusedWithoutReason(read);
+    const wrong = refusedWithoutReason(world, read);
     if (wrong !== null) fail(read, [wrong]);
     return;
   }
@@ -71,12 +71,14 @@ function count({ records, savedThrough }: Shown, tally: Tally): void {
 /** What the most impatient reader gives it, less a step of looking again. */
 const LATE_MS = 300;
 
-function refusedWithoutReason({ problem, query, faulty, ms, moments, ends }: Read): string | null {
+function refusedWithoutReason(world: World, read: Read): string | null {
+  const { problem, query, order, faulty, ms, moments, ends } = read;
+  const isBegun = ({ checkpoints }: Moment): boolean => checkpoints[order.partition] !== null;
   const code = problem?.problem.code;
   const wanted = query.atLeast === null ? 0n : beyond(query.atLeast);
   const late = ms >= LATE_MS;
   const reasons = {
-    behind: late || moments[1] > moments[0],
+    behind: late || moments[1] > moments[0] || !world.moments.slice(moments[0], moments[1] + 1).every(isBegun),
     "log-unreachable": late || faulty,
     "store-unreachable": late || faulty,
     "cursor-gone": wanted > ends[0],

@@ -59,6 +59,8 @@ export class World {
   readonly log = new Map<string, ModelRecord[]>(CLIENTS.map((clientId) => [clientId, []]));
   readonly moments: Moment[] = [];
   #erased = false;
+  /** All of the log before. */
+  readonly #old: ReadonlyMap<string, readonly ModelRecord[]>;
   /** By the text that a page shows. */
   readonly byJson = new Map<string, ModelRecord>();
   random: Random;
@@ -75,7 +77,16 @@ export class World {
       const { clientId, id } = record.event;
       if (!rows.get(clientId)?.some(({ event }) => event.id === id)) rows.get(clientId)?.push(record);
     }
-    this.moments.push({ checkpoints: Array(PARTITIONS).fill(null), rows, less: false, server: 1 });
+    this.#old = rows;
+    // Before the log was adopted, as an old backup has it: of the one before some is not saved yet.
+    const some = new Map(
+      [...rows].map(([clientId, all]) => [
+        clientId,
+        all.filter(({ place }) => Number(place.offset) < Number(OLD_RECORDS) / 2),
+      ]),
+    );
+    this.moments.push({ checkpoints: Array(PARTITIONS).fill(null), rows: some, less: false, server: 1 });
+    this.#begin();
   }
 
   get now(): Moment {
@@ -123,6 +134,7 @@ export class World {
 
   /** As the sink does: all up to `below`, and of each identity the first; what is no event is set aside. */
   save(partition: number, below: bigint): void {
+    if (this.now.checkpoints[partition] === null) this.#begin();
     const from = this.saved(partition);
     const rows = new Map(this.now.rows);
     for (const clientId of clientsOf(partition)) {
@@ -185,6 +197,13 @@ export class World {
   unsavedOf(clientId: string, from: bigint, below: bigint): ModelRecord[] {
     const log = this.log.get(clientId) ?? [];
     return log.slice(indexIn(log, from), indexIn(log, below));
+  }
+
+  /** The log before is saved whole. */
+  #begin(): void {
+    const checkpoints = Array(PARTITIONS).fill(0n);
+    this.moments.push({ ...this.now, checkpoints, rows: new Map(this.#old), less: false });
+    this.tell("the log before is saved whole");
   }
 
   #now(rows: Moment["rows"], partition: number, below: bigint, less: boolean): void {

@@ -1,0 +1,161 @@
+/** The steps of `npm run adopt-log`, of which each may be done again: docs/adopt-log tells why in this order. */
+import type { Clock } from "#lib/clock.ts";
+import type { ConnectedLog } from "#lib/connect.ts";
+import type { LogIdentity } from "#lib/control.ts";
+import { LogError } from "#lib/kafka/ports.ts";
+import type { Log } from "#lib/log.ts";
+import { HOLD_MS, handOver } from "#lib/succession.ts";
+import { topicFaults } from "#lib/topics.ts";
+import { EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
+import { whole } from "../figures.ts";
+
+type Connected = Pick<ConnectedLog, "admin" | "kafka" | "control" | "controlWriter" | "identity" | "reader">;
+
+/** So few unsaved records are saved within a second or two, while events wait for it. */
+const NEARLY_SAVED_RECORDS = 10_000;
+const LOOK_EVERY_MS = 100;
+const TELL_EVERY_MS = 5_000;
+/** From the announcement on: well before whoever appends goes on by itself. */
+const SAVED_WITHIN_MS = HOLD_MS - 10_000;
+/** What was on its way to the log when events began to wait has arrived, or failed, by then. */
+const SETTLED_MS = 500;
+const HAND_OVER_ATTEMPTS = 10;
+const RETRY_MS = 1_000;
+
+export class Adoption {
+  readonly #connected: Connected;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #say: (line: string) => void;
+
+  constructor(
+    connected: Connected,
+    { clock, log, say }: { readonly clock: Clock; readonly log: Log; readonly say: (line: string) => void },
+  ) {
+    this.#connected = connected;
+    this.#clock = clock;
+    this.#log = log;
+    this.#say = say;
+  }
+
+  /** Until the new log is in use. @throws Error that says what is in the way; `signal`'s reason when it aborts before the last step */
+  async run(wanted: Omit<LogIdentity, "epoch">, signal: AbortSignal): Promise<void> {
+    const { identity, control, controlWriter } = this.#connected;
+    const next: LogIdentity = { epoch: identity.epoch + 1, topic: wanted.topic, partitions: wanted.partitions };
+    if (identity.topic === wanted.topic) {
+      if (identity.partitions !== wanted.partitions)
+        throw new Error(`${named(identity)} is in use already: a log's partitions never change. Give another --topic`);
+      this.#say(`${named(identity)} is in use already. Nothing to do.`);
+      return;
+    }
+    this.#requireAlone(next);
+    await this.#requireNew(next);
+    this.#say(`In use is ${named(identity)}; ${named(next)} is to succeed it.`);
+    await this.#untilNearlySaved(identity, signal);
+    const begunMs = this.#clock.elapsed();
+    this.#say("Events wait from now on.");
+    await controlWriter.successor(identity.epoch, next);
+    try {
+      await this.#untilSaved(identity, begunMs, signal);
+    } catch (error) {
+      await controlWriter.successor(identity.epoch, null);
+      this.#say("Events go on to the log that was in use: nothing was changed.");
+      throw error;
+    }
+    this.#say(`All is saved; ${identity.topic} is being closed for good.`);
+    await this.#handOver(identity, next);
+    await control.refresh();
+    const ms = Math.round(this.#clock.elapsed() - begunMs);
+    this.#say(`${named(next)} is in use, ${ms} ms after events began to wait.`);
+    this.#say(
+      `Delete ${identity.topic} when its saved records are no longer wanted for rebuilds: nothing else ever does.`,
+    );
+  }
+
+  /** @throws Error while another command is at work */
+  #requireAlone({ epoch, topic }: LogIdentity): void {
+    const other = this.#connected.control.successor(epoch - 1);
+    if (other === undefined || other.identity.topic === topic || this.#clock.now() - other.atMs > HOLD_MS) return;
+    throw new Error(
+      `${named(other.identity)} is announced to succeed it at this moment: let that command end, then see what is in use`,
+    );
+  }
+
+  /** @throws Error when the topic cannot become a log */
+  async #requireNew({ topic, partitions }: LogIdentity): Promise<void> {
+    const { admin, control } = this.#connected;
+    const known = control.identities().find((one) => one.topic === topic);
+    if (known) throw new Error(`${named(known)} was a log before: what it holds is no new log. Give another --topic`);
+    const facts = await admin.ensureTopic({ topic, partitions, config: EVENT_TOPIC_CONFIG });
+    const { faults } = topicFaults(topic, facts);
+    if (facts.partitions !== partitions)
+      faults.push(
+        `Topic ${topic} has ${facts.partitions} partitions and not ${partitions}: delete it, or name another.`,
+      );
+    const held = [...(await admin.offsets(topic)).values()].some(({ high }) => high > 0n);
+    if (held) faults.push(`Topic ${topic} has held records already: name another one.`);
+    if (faults.length > 0) throw new Error(faults.join(" "));
+  }
+
+  /** As the sinks publish it. */
+  async #unsaved({ topic, epoch, partitions }: LogIdentity): Promise<number> {
+    const { reader, control } = this.#connected;
+    const all = [...Array(partitions).keys()];
+    const ranges = await reader.offsets(topic, all);
+    const ends = await reader.leaderEnds(topic, all);
+    await control.refresh();
+    let unsaved = 0n;
+    for (const [partition, end] of ends)
+      unsaved += end - (control.checkpoint(epoch, partition)?.nextOffset ?? ranges.get(partition)?.low ?? 0n);
+    return Math.max(0, Number(unsaved));
+  }
+
+  async #untilNearlySaved(identity: LogIdentity, signal: AbortSignal): Promise<void> {
+    let toldMs = Number.NEGATIVE_INFINITY;
+    for (;;) {
+      const unsaved = await this.#unsaved(identity);
+      if (unsaved <= NEARLY_SAVED_RECORDS) return;
+      if (this.#clock.elapsed() - toldMs >= TELL_EVERY_MS) {
+        toldMs = this.#clock.elapsed();
+        this.#say(
+          `${whole(unsaved)} records are unsaved: waiting until the sinks have nearly caught up. Nothing is changed yet.`,
+        );
+      }
+      await this.#clock.sleep(LOOK_EVERY_MS, signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  async #untilSaved(identity: LogIdentity, begunMs: number, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await this.#clock.sleep(LOOK_EVERY_MS, signal);
+      signal.throwIfAborted();
+      const elapsedMs = this.#clock.elapsed() - begunMs;
+      if (elapsedMs < SETTLED_MS) continue;
+      const unsaved = await this.#unsaved(identity);
+      if (unsaved === 0) return;
+      if (elapsedMs > SAVED_WITHIN_MS)
+        throw new Error(
+          `After ${Math.round(elapsedMs)} ms ${whole(unsaved)} records were still unsaved: look whether every sink is ready ` +
+            "(/readyz) and whether something else appends to the topic, then run this again",
+        );
+    }
+  }
+
+  /** There is no way back from here: it is tried again, and whoever appends would finish it too. */
+  async #handOver(from: LogIdentity, to: LogIdentity): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await handOver(this.#connected, { clock: this.#clock }, from, to);
+        return;
+      } catch (error) {
+        if (!(error instanceof LogError) || error.kind === "fatal" || attempt === HAND_OVER_ATTEMPTS) throw error;
+        this.#log.warn("log not handed over yet", { error: error.message });
+      }
+      await this.#clock.sleep(RETRY_MS);
+    }
+  }
+}
+
+const named = ({ epoch, topic, partitions }: LogIdentity): string =>
+  `${topic} (epoch ${epoch}, ${partitions} partitions)`;

@@ -1,0 +1,131 @@
+import { expect, test } from "vitest";
+import type { LogIdentity, Successor } from "#lib/control.ts";
+import { Adoption } from "../../infra/adopt-log/adopt.ts";
+import { fakeClock } from "../support/fake-clock.ts";
+import { silentLog } from "../support/records.ts";
+
+const OLD: LogIdentity = { epoch: 1, topic: "old", partitions: 2 };
+const NEW = { topic: "new", partitions: 4 };
+const FIT = {
+  "cleanup.policy": "delete",
+  "max.message.bytes": "1048588",
+  "min.insync.replicas": "2",
+  "retention.ms": "-1",
+  "retention.bytes": "-1",
+  "message.timestamp.type": "LogAppendTime",
+};
+
+/** A log with so many unsaved records in each partition, and what the command did to it. */
+function scene({ unsaved = 0, held = 0n, config = FIT }: { unsaved?: number; held?: bigint; config?: object } = {}) {
+  const clock = fakeClock();
+  const state: { unsaved: number; identities: LogIdentity[]; successor?: Successor } = { unsaved, identities: [OLD] };
+  const done: string[] = [];
+  const said: string[] = [];
+  const noRange = { low: 0n, high: 1_000_000n };
+  const connected = {
+    identity: OLD,
+    admin: {
+      ensureTopic: (spec: typeof NEW) => Promise.resolve({ partitions: spec.partitions, replication: 3, config }),
+      offsets: () => Promise.resolve(new Map([[0, { low: 0n, high: held }]])),
+      configure: (topic: string, changes: object) => {
+        done.push(`configure ${topic} ${JSON.stringify(changes)}`);
+        return Promise.resolve();
+      },
+    },
+    reader: {
+      offsets: (_: string, all: readonly number[]) => Promise.resolve(new Map(all.map((one) => [one, noRange]))),
+      leaderEnds: (_: string, all: readonly number[]) => Promise.resolve(new Map(all.map((one) => [one, 1_000_000n]))),
+    },
+    control: {
+      identities: () => state.identities,
+      successor: () => state.successor,
+      refresh: () => Promise.resolve(),
+      checkpoint: () => ({ nextOffset: 1_000_000n - BigInt(state.unsaved), atMs: 0 }),
+    },
+    controlWriter: {
+      successor: (epoch: number, next: LogIdentity | null) => {
+        done.push(next ? `announce ${next.epoch} after ${epoch}` : "withdraw");
+        return Promise.resolve();
+      },
+      identity: (next: LogIdentity) => {
+        done.push(`adopt ${next.topic}`);
+        return Promise.resolve();
+      },
+    },
+    kafka: {
+      producer: () =>
+        Promise.resolve({
+          append: () => Promise.reject(Object.assign(new Error("too large"), { type: "MESSAGE_TOO_LARGE" })),
+          close: () => Promise.resolve(),
+        }),
+    },
+  };
+  const adoption = new Adoption(connected as never, { clock, log: silentLog, say: (line) => void said.push(line) });
+  const run = (wanted = NEW): Promise<string> =>
+    adoption.run(wanted, new AbortController().signal).then(
+      () => "adopted",
+      (error: Error) => error.message,
+    );
+  return { clock, state, done, said, run };
+}
+
+test("it waits until the sinks have nearly caught up, and changes nothing before", async () => {
+  const { clock, state, done, said, run } = scene({ unsaved: 50_000 });
+  const adopted = run();
+  await clock.advance(60_000);
+  expect(done).toEqual([]);
+  expect(said.join("\n")).toContain("100,000 records are unsaved");
+  state.unsaved = 0;
+  await clock.advance(2_000);
+  expect(await adopted).toBe("adopted");
+});
+
+test("announced, saved whole, closed, adopted: in this order", async () => {
+  const { clock, state, done, run } = scene({ unsaved: 3 });
+  const adopted = run();
+  await clock.advance(5_000);
+  expect(done).toEqual(["announce 2 after 1"]);
+  state.unsaved = 0;
+  await clock.advance(1_000);
+  expect(await adopted).toBe("adopted");
+  expect(done).toEqual(["announce 2 after 1", 'configure old {"max.message.bytes":"0"}', "adopt new"]);
+});
+
+test("what is not saved in time is withdrawn well before events go on by themselves, and nothing is closed", async () => {
+  const { clock, done, run } = scene({ unsaved: 3 });
+  const ended = run();
+  await clock.advance(21_000);
+  expect(await ended).toMatch(/6 records were still unsaved: look whether every sink is ready/);
+  expect(done).toEqual(["announce 2 after 1", "withdraw"]);
+});
+
+test("a topic that held records, or would break a promise, or was a log before is refused before anything happens", async () => {
+  const held = scene({ held: 5n });
+  expect(await held.run()).toMatch(/new has held records already/);
+  const unfit = scene({ config: { ...FIT, "cleanup.policy": "compact" } });
+  expect(await unfit.run()).toMatch(/cleanup.policy=compact/);
+  const before = scene();
+  before.state.identities = [{ epoch: 0, topic: "new", partitions: 4 }, OLD];
+  expect(await before.run()).toMatch(/new \(epoch 0, 4 partitions\) was a log before/);
+  expect([...held.done, ...unfit.done, ...before.done]).toEqual([]);
+});
+
+test("what is in use already needs nothing, and keeps its partitions", async () => {
+  const { done, said, run } = scene();
+  expect(await run({ topic: "old", partitions: 2 })).toBe("adopted");
+  expect(said).toEqual(["old (epoch 1, 2 partitions) is in use already. Nothing to do."]);
+  expect(await run({ topic: "old", partitions: 3 })).toMatch(/a log's partitions never change/);
+  expect(done).toEqual([]);
+});
+
+test("two commands at once with different topics: the second one is refused", async () => {
+  const { clock, state, done, run } = scene();
+  state.successor = { identity: { epoch: 2, topic: "other", partitions: 4 }, atMs: clock.now() };
+  expect(await run()).toMatch(/other \(epoch 2, 4 partitions\) is announced to succeed it/);
+  delete state.successor;
+  state.identities = [OLD, { epoch: 2, topic: "other", partitions: 4 }];
+  const late = run();
+  await clock.advance(2_000);
+  expect(await late).toMatch(/other succeeds it already/);
+  expect(done).not.toContain("adopt new");
+});

@@ -20,6 +20,14 @@ const STOP_MS_MAX = 25_000;
  */
 const HEAP_FLAG = "--heap-growing-percent=50";
 
+/**
+ * For roles whose records live for one append or one batch: young garbage too is collected before it has grown. A sink that drained
+ * 400,000 events had 270 MiB resident instead of 560, at the same speed; ingest under streams, arrays and single events 230 to
+ * 275 instead of 320 to 360, for less of a processor an event (45 to 55 µs instead of 60 to 77 for single ones; Node 24.21). A
+ * query node's pages took twice as long with it.
+ */
+export const keepYoungSmall = (): void => setFlagsFromString("--semi-space-growth-factor=1");
+
 /** Names of the tasks that run in this process now: what is still open when it gives up. */
 const open = new Set<string>();
 

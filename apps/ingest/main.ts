@@ -1,8 +1,11 @@
 /** Ingest by itself: HTTP in, acknowledged records out. */
 import { runRole } from "#lib/role.ts";
+import { keepYoungSmall } from "#lib/run.ts";
 import { ingestSettings } from "./config.ts";
 import { Ingest } from "./ingest.ts";
 import { registerIngest } from "./server.ts";
+
+keepYoungSmall();
 
 await runRole({
   name: "ingest",

@@ -44,7 +44,7 @@ function grants({ relay, writers }: Roles): string[] {
   const relayMay = [
     "SELECT, DELETE, UPDATE (recorded, set_aside, set_aside_why) ON spillway.event_buffer",
     "SELECT, INSERT, UPDATE ON spillway.event_buffer_relay",
-    "SELECT ON spillway.backlog, spillway.backlog_total",
+    "SELECT ON spillway.backlog, spillway.backlog_total, spillway.event_buffer_migration",
     "EXECUTE ON FUNCTION spillway.blocking()",
   ];
   const writersMay = [

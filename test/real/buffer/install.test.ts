@@ -68,6 +68,17 @@ test("a database whose transactions see an old snapshot is installed into by sev
   expect(await going).toMatchObject({ code: 1, said: expect.stringMatching(/1 waiting and 0 set-aside/) });
 });
 
+test("a relay's role is shown the status, with all that it tells", async () => {
+  await using database = await freshBuffer();
+  const role = await newRole(database);
+  await installInto(database.url, { relay: [role.name], writers: [] });
+  await database.query("SELECT spillway.emit('A', 't')");
+  expect(await run(role.url, "status")).toMatchObject({
+    code: 0,
+    said: expect.stringMatching(/: 1 waiting.*\n {2}client "A": 1 waiting/),
+  });
+});
+
 test("a database's owner needs no superuser to install it, beside a store or without", async () => {
   await using database = await freshDatabase();
   const owner = await newRole(database);

@@ -19,7 +19,7 @@ const TELL_EVERY_MS = 5_000;
 const SAVED_WITHIN_MS = HOLD_MS - 10_000;
 /** What was on its way to the log when events began to wait has arrived, or failed, by then. */
 const SETTLED_MS = 500;
-const HAND_OVER_ATTEMPTS = 10;
+const ATTEMPTS = 10;
 const RETRY_MS = 1_000;
 
 export class Adoption {
@@ -63,7 +63,10 @@ export class Adoption {
       throw error;
     }
     this.#say(`All is saved; ${identity.topic} is being closed for good.`);
-    await this.#handOver(identity, next);
+    // There is no way back from here: it is tried again, and whoever appends would finish it too.
+    await this.#insist("log not handed over yet", () =>
+      handOver(this.#connected, { clock: this.#clock }, identity, next),
+    );
     await control.refresh();
     const ms = Math.round(this.#clock.elapsed() - begunMs);
     this.#say(`${named(next)} is in use, ${ms} ms after events began to wait.`);
@@ -92,7 +95,9 @@ export class Adoption {
       faults.push(
         `Topic ${topic} has ${facts.partitions} partitions and not ${partitions}: delete it, or name another.`,
       );
-    const held = [...(await admin.offsets(topic)).values()].some(({ high }) => high > 0n);
+    // The leaders of a topic that was just made take a moment.
+    const ranges = await this.#insist("the new topic does not answer yet", () => admin.offsets(topic));
+    const held = [...ranges.values()].some(({ high }) => high > 0n);
     if (held) faults.push(`Topic ${topic} has held records already: name another one.`);
     if (faults.length > 0) throw new Error(faults.join(" "));
   }
@@ -142,15 +147,14 @@ export class Adoption {
     }
   }
 
-  /** There is no way back from here: it is tried again, and whoever appends would finish it too. */
-  async #handOver(from: LogIdentity, to: LogIdentity): Promise<void> {
+  /** @throws LogError what no wait mends, at once; others after some attempts */
+  async #insist<T>(failed: string, work: () => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await handOver(this.#connected, { clock: this.#clock }, from, to);
-        return;
+        return await work();
       } catch (error) {
-        if (!(error instanceof LogError) || error.kind === "fatal" || attempt === HAND_OVER_ATTEMPTS) throw error;
-        this.#log.warn("log not handed over yet", { error: error.message });
+        if (!(error instanceof LogError) || error.kind === "fatal" || attempt === ATTEMPTS) throw error;
+        this.#log.warn(failed, { error: error.message });
       }
       await this.#clock.sleep(RETRY_MS);
     }

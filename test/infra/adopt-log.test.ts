@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { LogIdentity, Successor } from "#lib/control.ts";
+import { LogError } from "#lib/kafka/ports.ts";
 import { Adoption } from "../../infra/adopt-log/adopt.ts";
 import { fakeClock } from "../support/fake-clock.ts";
 import { silentLog } from "../support/records.ts";
@@ -15,8 +16,16 @@ const FIT = {
   "message.timestamp.type": "LogAppendTime",
 };
 
+interface Given {
+  readonly unsaved?: number;
+  readonly held?: bigint;
+  readonly config?: object;
+  /** So often the new topic's partitions have no leader yet. */
+  readonly leaderless?: number;
+}
+
 /** A log with so many unsaved records in each partition, and what the command did to it. */
-function scene({ unsaved = 0, held = 0n, config = FIT }: { unsaved?: number; held?: bigint; config?: object } = {}) {
+function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0 }: Given = {}) {
   const clock = fakeClock();
   const state: { unsaved: number; identities: LogIdentity[]; successor?: Successor } = { unsaved, identities: [OLD] };
   const done: string[] = [];
@@ -26,7 +35,10 @@ function scene({ unsaved = 0, held = 0n, config = FIT }: { unsaved?: number; hel
     identity: OLD,
     admin: {
       ensureTopic: (spec: typeof NEW) => Promise.resolve({ partitions: spec.partitions, replication: 3, config }),
-      offsets: () => Promise.resolve(new Map([[0, { low: 0n, high: held }]])),
+      offsets: () =>
+        leaderless-- > 0
+          ? Promise.reject(new LogError("retriable", "not the leader"))
+          : Promise.resolve(new Map([[0, { low: 0n, high: held }]])),
       configure: (topic: string, changes: object) => {
         done.push(`configure ${topic} ${JSON.stringify(changes)}`);
         return Promise.resolve();
@@ -89,6 +101,18 @@ test("announced, saved whole, closed, adopted: in this order", async () => {
   await clock.advance(1_000);
   expect(await adopted).toBe("adopted");
   expect(done).toEqual(["announce 2 after 1", 'configure old {"max.message.bytes":"0"}', "adopt new"]);
+});
+
+test("a new topic's leaders are waited for, and not for ever", async () => {
+  const slow = scene({ leaderless: 3 });
+  const adopted = slow.run();
+  await slow.clock.advance(10_000);
+  expect(await adopted).toBe("adopted");
+  const never = scene({ leaderless: 1_000 });
+  const ended = never.run();
+  await never.clock.advance(60_000);
+  expect(await ended).toBe("not the leader");
+  expect(never.done).toEqual([]);
 });
 
 test("what is not saved in time is withdrawn well before events go on by themselves, and nothing is closed", async () => {

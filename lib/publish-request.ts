@@ -99,3 +99,7 @@ export const unknownOutcome = (message: string, cause?: unknown): NotAcknowledge
 /** A log that another one succeeds has refused records. Without the cause, which tells of records that no log would take. */
 export const closed = ({ topic }: LogIdentity, { kind }: LogError): LogError =>
   new LogError(kind === "fatal" ? "retriable" : kind, `${topic} takes no more events: another log succeeds it`);
+
+/** A leader that was slow may have stored the records only after the log had been found to be saved whole. */
+export const late = ({ topic }: LogIdentity): LogError =>
+  new LogError("unknown", `${topic} was succeeded while events were on their way to it`);

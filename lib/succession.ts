@@ -3,6 +3,7 @@
  * what whoever appends events does.
  */
 import { aborted } from "#lib/abort.ts";
+import type { Clock } from "#lib/clock.ts";
 import type { ConnectedLog, Surroundings } from "#lib/connect.ts";
 import type { LogIdentity, Successor } from "#lib/control.ts";
 import { isRecordRefused } from "#lib/kafka/errors.ts";
@@ -18,6 +19,7 @@ import { CLOSED_TOPIC_CONFIG, isClosed } from "#schemas/topics.ts";
 export const HOLD_MS = 30_000;
 /** Leaders learn of a topic's settings a moment after they were changed. */
 const PROBE_AGAIN_MS = 50;
+/** Of one partition: of all together, the more there are, the longer it takes. */
 const PROBE_LIMIT_MS = 20_000;
 /** Each on connections of its own: a refusal costs the producer its place, about 50 ms. */
 const PROBES_AT_ONCE = 4;
@@ -38,27 +40,42 @@ export async function handOver(
   from: LogIdentity,
   to: LogIdentity,
 ): Promise<void> {
-  await control.refresh();
-  const known = control.identities().find(({ epoch }) => epoch === to.epoch);
-  if (known !== undefined && known.topic !== to.topic)
-    throw new Error(`${from.topic} is not succeeded by ${to.topic}: ${known.topic} succeeds it already`);
+  await requireNext(control, from, to);
   await admin.configure(from.topic, CLOSED_TOPIC_CONFIG);
-  const untilMs = clock.elapsed() + PROBE_LIMIT_MS;
   const partitions = Array.from({ length: from.partitions }, (_, partition) => partition);
   const probing = Array.from({ length: Math.min(PROBES_AT_ONCE, partitions.length) }, async () => {
     const producer = await kafka.producer(PROBE_GIVE_UP_MS);
     try {
       for (let next = partitions.pop(); next !== undefined; next = partitions.pop())
-        while (!(await refuses(producer, from.topic, next)) && clock.elapsed() < untilMs)
-          await clock.sleep(PROBE_AGAIN_MS);
+        await untilRefused(producer, clock, from.topic, next);
     } finally {
       await producer.close();
     }
   });
   await Promise.all(probing);
-  if (clock.elapsed() >= untilMs)
-    throw new LogError("retriable", `${from.topic} still took appends ${PROBE_LIMIT_MS} ms after it was closed`);
+  // Whoever was slow or asleep meanwhile must not put its log in the place of another one, which may hold events by now.
+  await requireNext(control, from, to);
   await controlWriter.identity(to);
+}
+
+/** @throws LogError; Error when another log is, or is to be, in this one's place */
+async function requireNext(control: Parts["control"], from: LogIdentity, to: LogIdentity): Promise<void> {
+  await control.refresh();
+  const known = control.identities().find(({ epoch }) => epoch === to.epoch);
+  const next = known ?? control.successor(from.epoch)?.identity;
+  if (next === undefined || next.topic === to.topic) return;
+  const does = known === undefined ? "is announced to succeed it" : "succeeds it already";
+  throw new Error(`${from.topic} is not succeeded by ${to.topic}: ${next.topic} ${does}`);
+}
+
+/** @throws LogError */
+async function untilRefused(producer: BatchProducer, clock: Clock, topic: string, partition: number): Promise<void> {
+  const untilMs = clock.elapsed() + PROBE_LIMIT_MS;
+  while (!(await refuses(producer, topic, partition))) {
+    if (clock.elapsed() >= untilMs)
+      throw new LogError("retriable", `${topic} still took appends ${PROBE_LIMIT_MS} ms after it was closed`);
+    await clock.sleep(PROBE_AGAIN_MS);
+  }
 }
 
 /** @throws LogError when nobody knows */

@@ -1,12 +1,12 @@
 /** The steps of `npm run adopt-log`, of which each may be done again: docs/adopt-log tells why in this order. */
 import type { Clock } from "#lib/clock.ts";
 import type { ConnectedLog } from "#lib/connect.ts";
-import type { LogIdentity } from "#lib/control.ts";
+import type { LogIdentity, Successor } from "#lib/control.ts";
 import { LogError } from "#lib/kafka/ports.ts";
 import type { Log } from "#lib/log.ts";
 import { HOLD_MS, handOver } from "#lib/succession.ts";
 import { topicFaults } from "#lib/topics.ts";
-import { EVENT_TOPIC_CONFIG } from "#schemas/topics.ts";
+import { EVENT_TOPIC_CONFIG, isClosed } from "#schemas/topics.ts";
 import { whole } from "../figures.ts";
 
 type Connected = Pick<ConnectedLog, "admin" | "kafka" | "control" | "controlWriter" | "identity" | "reader">;
@@ -48,16 +48,19 @@ export class Adoption {
       this.#say(`${named(identity)} is in use already. Nothing to do.`);
       return;
     }
-    this.#requireAlone(next);
+    await this.#requireAlone(identity, next);
     await this.#requireNew(next);
     this.#say(`In use is ${named(identity)}; ${named(next)} is to succeed it.`);
     await this.#untilNearlySaved(identity, signal);
+    // That may have taken long.
+    await this.#requireAlone(identity, next);
     const begunMs = this.#clock.elapsed();
     this.#say("Events wait from now on.");
     await controlWriter.successor(identity.epoch, next);
     try {
-      await this.#untilSaved(identity, begunMs, signal);
+      await this.#untilSaved(identity, next, begunMs, signal);
     } catch (error) {
+      if (this.#other(identity, next)) throw error;
       await controlWriter.successor(identity.epoch, null);
       this.#say("Events go on to the log that was in use: nothing was changed.");
       throw error;
@@ -75,13 +78,21 @@ export class Adoption {
     );
   }
 
-  /** @throws Error while another command is at work */
-  #requireAlone({ epoch, topic }: LogIdentity): void {
-    const other = this.#connected.control.successor(epoch - 1);
-    if (other === undefined || other.identity.topic === topic || this.#clock.now() - other.atMs > HOLD_MS) return;
-    throw new Error(
-      `${named(other.identity)} is announced to succeed it at this moment: let that command end, then see what is in use`,
-    );
+  /** Another log that is announced, by another command. */
+  #other({ epoch }: LogIdentity, { topic }: LogIdentity): Successor | undefined {
+    const announced = this.#connected.control.successor(epoch);
+    return announced?.identity.topic === topic ? undefined : announced;
+  }
+
+  /** @throws Error while another command is at work, or where one has gone too far */
+  async #requireAlone(from: LogIdentity, next: LogIdentity): Promise<void> {
+    const other = this.#other(from, next);
+    if (other === undefined) return;
+    // Whoever appends may be putting that one in its place at this moment.
+    const facts = await this.#connected.admin.facts(from.topic);
+    if (facts !== undefined && isClosed(facts.config))
+      throw new Error(`${from.topic} is closed, and ${named(other.identity)} is to succeed it: run this with that one`);
+    if (this.#clock.now() - other.atMs <= HOLD_MS) throw announced(other);
   }
 
   /** @throws Error when the topic cannot become a log */
@@ -110,9 +121,12 @@ export class Adoption {
     const ends = await reader.leaderEnds(topic, all);
     await control.refresh();
     let unsaved = 0n;
-    for (const [partition, end] of ends)
-      unsaved += end - (control.checkpoint(epoch, partition)?.nextOffset ?? ranges.get(partition)?.low ?? 0n);
-    return Math.max(0, Number(unsaved));
+    for (const [partition, end] of ends) {
+      const next = control.checkpoint(epoch, partition)?.nextOffset ?? ranges.get(partition)?.low ?? 0n;
+      // What came and was saved since the end was asked for makes up for nothing of another partition.
+      if (next < end) unsaved += end - next;
+    }
+    return Number(unsaved);
   }
 
   async #untilNearlySaved(identity: LogIdentity, signal: AbortSignal): Promise<void> {
@@ -131,13 +145,15 @@ export class Adoption {
     }
   }
 
-  async #untilSaved(identity: LogIdentity, begunMs: number, signal: AbortSignal): Promise<void> {
+  async #untilSaved(identity: LogIdentity, next: LogIdentity, begunMs: number, signal: AbortSignal): Promise<void> {
     for (;;) {
       await this.#clock.sleep(LOOK_EVERY_MS, signal);
       signal.throwIfAborted();
       const elapsedMs = this.#clock.elapsed() - begunMs;
       if (elapsedMs < SETTLED_MS) continue;
       const unsaved = await this.#unsaved(identity);
+      const other = this.#other(identity, next);
+      if (other !== undefined) throw announced(other);
       if (unsaved === 0) return;
       if (elapsedMs > SAVED_WITHIN_MS)
         throw new Error(
@@ -160,6 +176,11 @@ export class Adoption {
     }
   }
 }
+
+const announced = ({ identity }: Successor): Error =>
+  new Error(
+    `${named(identity)} is announced to succeed it at this moment: let that command end, then see what is in use`,
+  );
 
 const named = ({ epoch, topic, partitions }: LogIdentity): string =>
   `${topic} (epoch ${epoch}, ${partitions} partitions)`;

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { LogIdentity, Successor } from "#lib/control.ts";
 import { LogError } from "#lib/kafka/ports.ts";
+import { CLOSED_TOPIC_CONFIG } from "#schemas/topics.ts";
 import { Adoption } from "../../infra/adopt-log/adopt.ts";
 import { fakeClock } from "../support/fake-clock.ts";
 import { silentLog } from "../support/records.ts";
@@ -22,18 +23,32 @@ interface Given {
   readonly config?: object;
   /** So often the new topic's partitions have no leader yet. */
   readonly leaderless?: number;
+  /** Each refusal of the closed topic's leaders takes so long. */
+  readonly refusalMs?: number;
+  readonly old?: LogIdentity;
 }
 
 /** A log with so many unsaved records in each partition, and what the command did to it. */
-function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0 }: Given = {}) {
+function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0, refusalMs = 0, old = OLD }: Given = {}) {
   const clock = fakeClock();
-  const state: { unsaved: number; identities: LogIdentity[]; successor?: Successor } = { unsaved, identities: [OLD] };
+  const state: {
+    unsaved: number;
+    identities: LogIdentity[];
+    successor?: Successor;
+    isClosed?: boolean;
+    saved?: bigint[];
+  } = {
+    unsaved,
+    identities: [old],
+  };
   const done: string[] = [];
   const said: string[] = [];
   const noRange = { low: 0n, high: 1_000_000n };
   const connected = {
-    identity: OLD,
+    identity: old,
     admin: {
+      facts: () =>
+        Promise.resolve({ partitions: 2, replication: 3, config: state.isClosed ? CLOSED_TOPIC_CONFIG : FIT }),
       ensureTopic: (spec: typeof NEW) => Promise.resolve({ partitions: spec.partitions, replication: 3, config }),
       offsets: () =>
         leaderless-- > 0
@@ -52,7 +67,10 @@ function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0 }: Given =
       identities: () => state.identities,
       successor: () => state.successor,
       refresh: () => Promise.resolve(),
-      checkpoint: () => ({ nextOffset: 1_000_000n - BigInt(state.unsaved), atMs: 0 }),
+      checkpoint: (_: number, partition: number) => ({
+        nextOffset: state.saved?.[partition] ?? 1_000_000n - BigInt(state.unsaved),
+        atMs: 0,
+      }),
     },
     controlWriter: {
       successor: (epoch: number, next: LogIdentity | null) => {
@@ -67,7 +85,10 @@ function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0 }: Given =
     kafka: {
       producer: () =>
         Promise.resolve({
-          append: () => Promise.reject(Object.assign(new Error("too large"), { type: "MESSAGE_TOO_LARGE" })),
+          append: async () => {
+            if (refusalMs > 0) await clock.sleep(refusalMs);
+            throw Object.assign(new Error("too large"), { type: "MESSAGE_TOO_LARGE" });
+          },
           close: () => Promise.resolve(),
         }),
     },
@@ -152,4 +173,58 @@ test("two commands at once with different topics: the second one is refused", as
   await clock.advance(2_000);
   expect(await late).toMatch(/other succeeds it already/);
   expect(done).not.toContain("adopt new");
+});
+
+const OTHER = { epoch: 2, topic: "other", partitions: 4 };
+
+test("two commands that began at once: the one whose announcement was overwritten changes nothing more", async () => {
+  const { clock, state, done, run } = scene({ unsaved: 3 });
+  const ended = run();
+  await clock.advance(1_000);
+  state.successor = { identity: OTHER, atMs: clock.now() };
+  state.unsaved = 0;
+  await clock.advance(1_000);
+  expect(await ended).toMatch(/other \(epoch 2, 4 partitions\) is announced to succeed it/);
+  expect(done).toEqual(["announce 2 after 1"]);
+});
+
+test("a command that was asleep while the topic was being closed puts its log over no other one", async () => {
+  const { clock, state, done, run } = scene({ refusalMs: 5_000 });
+  const ended = run();
+  await clock.advance(2_000);
+  expect(done).toContain('configure old {"max.message.bytes":"0"}');
+  state.identities = [OLD, OTHER];
+  await clock.advance(10_000);
+  expect(await ended).toMatch(/other succeeds it already/);
+  expect(done).not.toContain("adopt new");
+});
+
+test("a log that is closed already is succeeded by what was announced then, and by nothing else", async () => {
+  const { clock, state, done, run } = scene();
+  state.successor = { identity: OTHER, atMs: clock.now() };
+  state.isClosed = true;
+  await clock.advance(60_000);
+  expect(await run()).toMatch(
+    /old is closed, and other \(epoch 2, 4 partitions\) is to succeed it: run this with that/,
+  );
+  expect(done).toEqual([]);
+});
+
+test("the more partitions, the longer it may take to close them", async () => {
+  const { clock, done, run } = scene({ refusalMs: 500, old: { ...OLD, partitions: 400 } });
+  const adopted = run();
+  await clock.advance(120_000);
+  expect(await adopted).toBe("adopted");
+  expect(done.at(-1)).toBe("adopt new");
+});
+
+test("what was saved beyond one partition's end makes up for nothing of another one", async () => {
+  const { clock, state, done, run } = scene();
+  state.saved = [1_000_005n, 999_995n];
+  const ended = run();
+  await clock.advance(10_000);
+  expect(done).toEqual(["announce 2 after 1"]);
+  delete state.saved;
+  await clock.advance(2_000);
+  expect(await ended).toBe("adopted");
 });

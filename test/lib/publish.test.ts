@@ -430,6 +430,32 @@ describe("a log that another one succeeds", () => {
     expect(call.result).toMatch(/^\d\/0$/);
   });
 
+  test("what is acknowledged after the log was succeeded may be stored too late to be saved: only its client knows the id", async () => {
+    const call = followed([event(0, "a")]);
+    await settled();
+    publisher.adopt(next);
+    await producer.acknowledge();
+    await clock.advance(300);
+    expect(call.result).toBe("log-unreachable, stored: unknown");
+    const again = followed([event(0, "a")]);
+    await clock.advance(300);
+    await producer.acknowledge();
+    expect(again.result).toMatch(/^\d\/0$/);
+  });
+
+  test("a hold ends with its timer, however early that fires", async () => {
+    const elapsed = clock.elapsed;
+    publisher.hold(500);
+    const call = followed([event(0, "a")]);
+    await clock.advance(10);
+    clock.elapsed = () => elapsed() - 1;
+    await clock.advance(490);
+    await clock.advance(10);
+    expect(producer.topics).toEqual(["t"]);
+    await producer.acknowledge();
+    expect(call.result).toBe("0/0");
+  });
+
   test("what may lie in the closed log is not sent again: only its client knows the id", async () => {
     isClosed = true;
     const call = followed([event(0, "a"), event(1, "b")]);

@@ -2,7 +2,7 @@
  * Corrections of kafkajs 2.2.4, applied once, by importing this file. Each says what happens without it.
  */
 import { systemClock } from "#lib/clock.ts";
-import { Batch, RequestQueue, type RequestQueueInstance } from "./internals.ts";
+import { Batch, Cluster, type RawCluster, RequestQueue, type RequestQueueInstance } from "./internals.ts";
 
 /** How often a queue whose requests wait for room looks again, ms; kafkajs' own figure. */
 const LOOK_AGAIN_MS = 10;
@@ -35,3 +35,26 @@ RequestQueue.prototype.destroy = function (this: RequestQueueInstance): void {
 Batch.prototype.isEmpty = function (): boolean {
   return this.rawMessages.length === 0;
 };
+
+/**
+ * Without it a client that ever asked for a topic fails for good, whatever else it asks for, once that was deleted, as an old log
+ * may be: metadata of all topics are asked for together, and fail together. With it what is asked for next is asked for alone.
+ */
+const { connect } = Cluster.prototype;
+Cluster.prototype.connect = function (this: RawCluster): Promise<void> {
+  const { brokerPool } = this;
+  if (!Object.hasOwn(brokerPool, "refreshMetadata")) forgetMissing(brokerPool, () => this.targetTopics.clear());
+  return connect.call(this);
+};
+
+function forgetMissing(brokerPool: RawCluster["brokerPool"], forget: () => void): void {
+  const refresh = brokerPool.refreshMetadata.bind(brokerPool);
+  brokerPool.refreshMetadata = async (topics) => {
+    try {
+      await refresh(topics);
+    } catch (error) {
+      if (topics.length > 1 && (error as { type?: unknown }).type === "UNKNOWN_TOPIC_OR_PARTITION") forget();
+      throw error;
+    }
+  };
+}

@@ -90,6 +90,9 @@ interface PartitionOffset {
 }
 
 export interface RawCluster {
+  /** Whose metadata are asked for, all at once. */
+  readonly targetTopics: Set<string>;
+  readonly brokerPool: { refreshMetadata(topics: readonly string[]): Promise<void> };
   connect(): Promise<void>;
   disconnect(): Promise<void>;
   refreshMetadata(): Promise<void>;
@@ -112,7 +115,10 @@ export interface ClusterOptions {
   readonly [option: string]: unknown;
 }
 
-export const Cluster = load("kafkajs/src/cluster/index.js") as new (options: ClusterOptions) => RawCluster;
+export const Cluster = load("kafkajs/src/cluster/index.js") as {
+  new (options: ClusterOptions): RawCluster;
+  readonly prototype: RawCluster;
+};
 
 export const Batch = load("kafkajs/src/consumer/batch.js") as new (
   topic: string,

@@ -1,7 +1,7 @@
 import kafkajs from "kafkajs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BatchProducer, LogAdmin, PartitionReader } from "#lib/kafka/ports.ts";
-import { OffsetOutOfRange } from "#lib/kafka/ports.ts";
+import { OffsetOutOfRange, TopicMissing } from "#lib/kafka/ports.ts";
 import { privateKafka, sharedBrokers } from "../../support/kafka.ts";
 import { until } from "../../support/until.ts";
 import { freshTopic, kafkaBehindProxy, openKafka, record, told } from "./given.ts";
@@ -22,6 +22,14 @@ function foreignProducer(transactionalId?: string) {
   });
 }
 
+async function deleteTopic(topic: string): Promise<void> {
+  const client = new kafkajs.Kafka({ brokers: sharedBrokers().split(","), logLevel: kafkajs.logLevel.NOTHING });
+  const deleting = client.admin();
+  await deleting.connect();
+  await deleting.deleteTopics({ topics: [topic] });
+  await deleting.disconnect();
+}
+
 describe("reading partitions, at a real broker", () => {
   let admin: LogAdmin;
   let producer: BatchProducer;
@@ -32,6 +40,30 @@ describe("reading partitions, at a real broker", () => {
     reader = await openKafka(sharedBrokers()).partitionReader();
   });
   afterAll(() => Promise.all([producer.close(), admin.close(), reader.close()]));
+
+  it("goes on with other topics when one that it read was deleted", async () => {
+    const [kept, deleted] = [await freshTopic(admin, 1), await freshTopic(admin, 1)];
+    const own = await openKafka(sharedBrokers()).partitionReader();
+    try {
+      await own.highWatermarks(kept, [0]);
+      await own.highWatermarks(deleted, [0]);
+      await deleteTopic(deleted);
+      await until("the topic is gone", () =>
+        own.highWatermarks(deleted, [0]).then(
+          () => false,
+          (error) => error instanceof TopicMissing,
+        ),
+      );
+      await until("the other one is read", () =>
+        own.highWatermarks(kept, [0]).then(
+          () => true,
+          () => false,
+        ),
+      );
+    } finally {
+      await own.close();
+    }
+  });
 
   it("answers for every partition asked, news or none", async () => {
     const topic = await freshTopic(admin, 3);

@@ -78,8 +78,10 @@ export class PartitionQueues {
       entry.request.putBack();
       this.push(entry);
     }
-    for (const [partition, queue] of behind)
-      this.#waiting.set(partition, [...(this.#waiting.get(partition) ?? []), ...queue]);
+    // Only their own queues are copied: it happens for each partition, at each attempt of an outage.
+    const front = this.#waiting;
+    this.#waiting = behind;
+    for (const [partition, queue] of front) this.#waiting.set(partition, [...queue, ...(behind.get(partition) ?? [])]);
   }
 
   /** Takes what one send may carry. Entries whose request is answered are dropped on the way. */

@@ -229,7 +229,8 @@ describe("a nasty hour in fast motion", () => {
       },
       "tables are locked": async () => {
         const lock = "LOCK TABLE spillway.event, spillway.checkpoint IN ACCESS EXCLUSIVE MODE";
-        await using _lock = await holdTransaction(postgres.url, lock);
+        // Who waits for both may be the one that PostgreSQL sends away, where somebody has one of them and wants the other.
+        await using _lock = await until("the tables are locked", () => holdTransaction(postgres.url, lock));
         await load();
       },
       "a sink is killed": () => replaced(pick(sinks), "spillway-sink", (role) => role.kill()),

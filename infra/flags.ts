@@ -4,5 +4,5 @@
 export function refusedFlag(error: unknown, usage: string): Error {
   const told = error instanceof Error ? error.message : String(error);
   // "Unknown option '--x'. To specify a positional argument starting with a '-', …": the second half helps nobody here.
-  return new Error(`${told.split(". ", 1)[0]}. What it accepts:\n\n${usage}`, { cause: error });
+  return new Error(`${told.split(/\. |\.?\n/, 1)[0]}. What it accepts:\n\n${usage}`, { cause: error });
 }

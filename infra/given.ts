@@ -1,7 +1,8 @@
 /** Servers that somebody else runs: named by the environment, only looked at here. */
-import { connect } from "node:net";
+import { connect, type NetConnectOpts } from "node:net";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { TLS_SCHEME } from "#lib/setting-forms.ts";
+import { databaseAddress, databaseUrl, TLS_SCHEME } from "#lib/setting-forms.ts";
 import { answersMetadata } from "./kafka-metadata.ts";
 import type { KafkaServer, PostgresServer, Say, Server } from "./server.ts";
 
@@ -20,7 +21,7 @@ export function givenKafka(brokers: string, say: Say): KafkaServer {
     for (const { hostname, port } of addresses) {
       const at = Number(port || 9092);
       if (!tls && (await answersMetadata(hostname, at))) return undefined;
-      const unreached = await tcpObstacle(hostname, at);
+      const unreached = await connectObstacle({ host: hostname, port: at });
       // Over TLS, and with what certificates and passwords, the roles ask for themselves, and say what they are told.
       if (tls && unreached === undefined) return undefined;
       why ??= unreached;
@@ -34,12 +35,19 @@ export function givenKafka(brokers: string, say: Say): KafkaServer {
 
 /** @param url the value of DATABASE_URL */
 export function givenPostgres(url: string, say: Say): PostgresServer {
-  const { hostname, port, pathname } = new URL(url);
-  const at = `${hostname}:${port || 5432}`;
-  const what = `PostgreSQL: ${at}${pathname}, given by DATABASE_URL; not started or stopped from here`;
-  const obstacle = (): Promise<string | undefined> => tcpObstacle(hostname, Number(port || 5432));
+  const at = databaseAddress(url);
+  const what = `PostgreSQL: ${at}, given by DATABASE_URL; not started or stopped from here`;
+  const obstacle = (): Promise<string | undefined> => connectObstacle(placeOf(url));
   const server = givenServer({ variable: "DATABASE_URL", name: `PostgreSQL at ${at}`, what, obstacle, say });
   return Object.assign(server, { url, deletion: `psql "$DATABASE_URL" -c 'DROP SCHEMA spillway CASCADE'` });
+}
+
+/** A host and its port, or the socket in a folder. */
+function placeOf(url: string): NetConnectOpts {
+  const { hostname = "", port = "", searchParams } = databaseUrl(url) ?? {};
+  const host = decodeURIComponent(searchParams?.get("host") || hostname).replace(/^\[(.+)\]$/, "$1");
+  const at = Number(port || 5432);
+  return host.startsWith("/") ? { path: join(host, `.s.PGSQL.${at}`) } : { host, port: at };
 }
 
 interface Given {
@@ -81,15 +89,16 @@ function givenServer({ variable, name, what, obstacle, say }: Given): Server {
 
 const WORDS: Readonly<Record<string, string>> = {
   ECONNREFUSED: "connection refused",
+  ENOENT: "there is no such socket",
   ENOTFOUND: "no such host",
   EAI_AGAIN: "the host's name could not be looked up",
   EHOSTUNREACH: "no way to that host",
 };
 
 /** Why nobody answers there, in words; undefined when somebody takes connections. */
-function tcpObstacle(host: string, port: number): Promise<string | undefined> {
+function connectObstacle(place: NetConnectOpts): Promise<string | undefined> {
   return new Promise((answer) => {
-    const socket = connect(port, host);
+    const socket = connect(place);
     const end = (why: string | undefined): void => {
       socket.destroy();
       answer(why);

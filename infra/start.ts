@@ -6,6 +6,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { aborted, unlessAborted } from "#lib/abort.ts";
+import { withoutSecrets } from "#lib/setting-forms.ts";
 import { requireBelonging } from "./belonging.ts";
 import { createKeeper, type Keeper } from "./keeper.ts";
 import { holds } from "./lock.ts";
@@ -140,7 +141,9 @@ async function up({ data, withSink, port, signal, toStop, fail }: Wanted): Promi
   await Promise.all([kafka.server.start(), postgres.server.start()]);
   signal.throwIfAborted();
   const env = { KAFKA_BROKERS: kafka.server.brokers, DATABASE_URL: postgres.server.url };
-  say(`Kafka and PostgreSQL answer:\n  KAFKA_BROKERS=${env.KAFKA_BROKERS}\n  DATABASE_URL=${env.DATABASE_URL}`);
+  // One of its own is there to be copied; another's password is the caller's.
+  const shown = process.env["DATABASE_URL"] ? withoutSecrets(env.DATABASE_URL) : env.DATABASE_URL;
+  say(`Kafka and PostgreSQL answer:\n  KAFKA_BROKERS=${env.KAFKA_BROKERS}\n  DATABASE_URL=${shown}`);
   await requireBelonging(kafka.server, postgres.server);
   const expected = process.env["KAFKA_BROKERS"] ? undefined : ONE_BROKER;
   const pass: Say = (line) => {

@@ -37,7 +37,7 @@ export const text = (sentence: string, more: Extras & { default?: string; format
   Type.String({ description: sentence, minLength: 1, ...more });
 
 /** Text that may be unset: "" then. `otherwise` says what applies. */
-export const optionalText = (sentence: string, more: Extras) =>
+export const optionalText = (sentence: string, more: Extras & { format?: FormName }) =>
   Type.String({ description: sentence, default: "", ...more });
 
 /** Several texts, with commas between them. */
@@ -91,8 +91,9 @@ type Environment = Readonly<Record<string, string | undefined>>;
  * @throws ConfigError with every problem: name, value (unless secret), what is wrong, what it is for
  */
 export function readSettings<D extends Declarations>(declarations: D, environment?: Environment): Settings<D> {
-  const given = Object.entries(environment ?? process.env).filter(([name, value]) => name in declarations && value);
-  const data = Object.fromEntries(given.map(([name, value]) => [name, tidy(declarations[name], value ?? "")]));
+  const given = Object.entries(environment ?? process.env).filter(([name]) => name in declarations);
+  const tidied = given.map(([name, value]) => [name, tidy(declarations[name], value ?? "")] as const);
+  const data = Object.fromEntries(tidied.filter(([, value]) => value !== ""));
   try {
     const schema = Type.Object(declarations);
     const settings = envSchema<Settings<D>>({ schema, data, env: false, ajv: { customOptions: withOurKeywords } });
@@ -116,9 +117,12 @@ const withOurKeywords: CustomOptions["customOptions"] = (ajv) => {
   return ajv.addVocabulary(["secret", "otherwise"]);
 };
 
-/** Blanks around the commas of a list are no part of its texts, nor is an empty one. */
+/**
+ * Blanks around the commas of a list are no part of its texts, nor is an empty one; and what has a form has none around it: they
+ * come from files, as a last line end.
+ */
 function tidy(schema: TSchema | undefined, value: string): string {
-  if (!(schema && "separator" in schema)) return value;
+  if (!(schema && "separator" in schema)) return schema && "format" in schema ? value.trim() : value;
   const parts = value.split(",").map((part) => part.trim());
   return parts.filter((part) => part !== "").join(",");
 }
@@ -150,9 +154,9 @@ function inWords(value: string, schema: TSchema): string {
   return shown === "(set)" ? `a text of ${value.length} characters, not shown since it may hold a password` : shown;
 }
 
-/** Only what is declared to be a URL is shown in part: a password may look like one. */
+/** Only what is declared to be a URL is shown in part: a password may look like one. A wrong address may have one before its @. */
 function asShown(value: string, schema: TSchema): string {
-  if (!describe("", schema).secret) return value;
+  if (!describe("", schema).secret) return "format" in schema && value.includes("@") ? "(set)" : value;
   return "format" in schema ? withoutSecrets(value) : value && "(set)";
 }
 
@@ -201,7 +205,8 @@ export function logLevel(): Static<typeof processSettings.LOG_LEVEL> {
  *   loopback unasked
  */
 export function readKeys(settings: Settings<typeof httpSettings>): KeyRing | null {
-  const { HOST, SPILLWAY_KEYS: keys, SPILLWAY_OPEN: open } = settings;
+  const { HOST, SPILLWAY_OPEN: open } = settings;
+  const keys = settings.SPILLWAY_KEYS.trim();
   if (keys === "" && !open && !LOOPBACK.test(HOST))
     throw new ConfigError([
       `HOST is ${HOST} and there are no keys, so that everybody could read and write everything: make a key with ` +
@@ -209,9 +214,12 @@ export function readKeys(settings: Settings<typeof httpSettings>): KeyRing | nul
     ]);
   if (keys === "") return null;
   try {
-    return parseKeys(/^\s*[[{]/.test(keys) ? keys : readFileSync(keys, "utf8"));
+    return parseKeys(/^[[{]/.test(keys) ? keys : readFileSync(keys, "utf8"));
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const { code, message, syscall } = cause as NodeJS.ErrnoException;
+    // Who sets a token instead must not find it in the log: names of files have a dot, tokens have none.
+    const shown = /^[^"{[]*\.[^"{[]*$/.test(keys) ? keys : `a text of ${keys.length} characters`;
+    const why = syscall === undefined ? message : `${shown} is no file that can be read (${code})`;
     throw new ConfigError([`SPILLWAY_KEYS: ${why}. It is a file made by npm run keys, or its JSON.`], { cause });
   }
 }

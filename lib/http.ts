@@ -26,6 +26,7 @@ import { describeRoutes } from "./openapi.ts";
 import { addOperatorRoutes, type Readiness } from "./operator.ts";
 import { compileParameters, parseQuery } from "./parameters.ts";
 import { problem } from "./problem.ts";
+import { listenRemedy } from "./remedies.ts";
 import { Room } from "./room.ts";
 import type { Task } from "./run.ts";
 
@@ -169,9 +170,11 @@ export function listenTask(server: Server, { host, port }: { host: string; port:
       const { log, clock } = server.spillway;
       const sockets = connectionsOf(server);
       try {
-        log.info("listening", { url: await server.listen({ host, port }) });
+        // Brackets are a URL's: no address has them.
+        log.info("listening", { url: await server.listen({ host: host.replace(/^\[(.+)\]$/, "$1"), port }) });
       } catch (cause) {
-        throw new Error(`cannot listen on ${host} port ${port}: free it, or set PORT to another`, { cause });
+        const remedy = listenRemedy((cause as NodeJS.ErrnoException).code);
+        throw new Error(`cannot listen on ${host} port ${port}: ${remedy}`, { cause });
       }
       await aborted(signal);
       const giveUp = clock.after(DRAIN_MS_MAX, () => {

@@ -1,10 +1,11 @@
 /** How brokers are reached, over TLS and with SASL: made from the settings and checked, before the first connection. */
 import assert from "node:assert";
-import { type ConnectionOptions, createSecureContext } from "node:tls";
+import type { ConnectionOptions } from "node:tls";
+import { type Clock, systemClock } from "./clock.ts";
 import { ConfigError } from "./config.ts";
 import type { KafkaOptions } from "./kafka/client.ts";
-import type { LogSettings } from "./log-settings.ts";
-import { readPem } from "./pem.ts";
+import { type LogSettings, nameProblems } from "./log-settings.ts";
+import { type PemPair, pairProblems, readPem } from "./pem.ts";
 import { TLS_SCHEME } from "./setting-forms.ts";
 
 /** `brokers` are plain `host:port`. */
@@ -14,25 +15,30 @@ const PEM_SETTINGS = ["KAFKA_TRUSTED_CERT", "KAFKA_CLIENT_CERT", "KAFKA_CLIENT_C
 type PemSetting = (typeof PEM_SETTINGS)[number];
 
 /** @throws ConfigError with every problem, when what is set does not go together or cannot be read */
-export function readKafkaAccess(settings: LogSettings): KafkaAccess {
+export function readKafkaAccess(settings: LogSettings, clock: Pick<Clock, "now"> = systemClock): KafkaAccess {
   const named = settings.KAFKA_BROKERS;
   const tls = named[0]?.startsWith(TLS_SCHEME) === true;
   const brokers = named.map((one) => one.replace(TLS_SCHEME, ""));
   const pems = new Map<PemSetting, string>();
-  const problems = [...loginProblems(settings), ...(tls ? together(settings) : withoutTls(settings, brokers))];
+  const problems = [...nameProblems(settings), ...loginProblems(settings)];
+  problems.push(...(tls ? together(settings) : withoutTls(settings, brokers)));
   for (const name of PEM_SETTINGS) {
     if (settings[name] === "") continue;
     const read = readPem(settings[name], name === "KAFKA_CLIENT_CERT_KEY" ? "PRIVATE KEY" : "CERTIFICATE");
     if ("pem" in read) pems.set(name, read.pem);
     else problems.push(`${name} ${read.problem}`);
   }
-  if (problems.length === 0) problems.push(...fitProblems(pems));
+  const pair = clientPair(pems);
+  if (problems.length === 0 && pair !== null) problems.push(...pairProblems(pair, PAIR, clock.now()));
   if (problems.length > 0) throw new ConfigError(problems);
   const ssl = tls ? { ssl: tlsOptions(settings, pems) } : {};
   return { brokers, ...ssl, ...saslOptions(settings) };
 }
 
 function loginProblems({ KAFKA_USERNAME: username, KAFKA_PASSWORD: password }: LogSettings): string[] {
+  // No broker would say more than that it is wrong.
+  for (const [name, value] of Object.entries({ KAFKA_USERNAME: username, KAFKA_PASSWORD: password }))
+    if (/[\r\n]$/.test(value)) return [`${name} ends with a line end, as echo writes one: take it away (printf '%s').`];
   if ((username === "") === (password === "")) return [];
   const [is, isNot] = password === "" ? ["USERNAME", "PASSWORD"] : ["PASSWORD", "USERNAME"];
   return [`KAFKA_${is} is set and KAFKA_${isNot} is not: set both for brokers that want SASL, or none.`];
@@ -60,22 +66,11 @@ const withoutTls = (settings: LogSettings, brokers: readonly string[]): string[]
       `${brokers.map((one) => TLS_SCHEME + one).join(",")}, or unset it.`,
   );
 
-function fitProblems(pems: ReadonlyMap<PemSetting, string>): string[] {
-  try {
-    createSecureContext(clientPair(pems));
-    return [];
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return [
-      `KAFKA_CLIENT_CERT_KEY is not the key of KAFKA_CLIENT_CERT, or has a passphrase (${why}): ` +
-        "take the key that the certificate was made for; openssl pkey removes a passphrase.",
-    ];
-  }
-}
+const PAIR: PemPair = { cert: "KAFKA_CLIENT_CERT", key: "KAFKA_CLIENT_CERT_KEY" };
 
-function clientPair(pems: ReadonlyMap<PemSetting, string>): { cert?: string; key?: string } {
+function clientPair(pems: ReadonlyMap<PemSetting, string>): PemPair | null {
   const [cert, key] = [pems.get("KAFKA_CLIENT_CERT"), pems.get("KAFKA_CLIENT_CERT_KEY")];
-  return cert && key ? { cert, key } : {};
+  return cert && key ? { cert, key } : null;
 }
 
 function tlsOptions(settings: LogSettings, pems: ReadonlyMap<PemSetting, string>): ConnectionOptions {

@@ -3,7 +3,7 @@ import { choice, integer, list, optionalText, type Settings, text } from "#lib/c
 
 export const logSettings = {
   KAFKA_BROKERS: list(
-    "Kafka brokers to start from, as `host:port`, with commas between them; each as `kafka+ssl://host:port` where they want TLS.",
+    "Kafka brokers to start from, as `host:port`, with commas between them; each as `kafka+ssl://host:port` where they want TLS. IPv6 by a name.",
     { format: "brokers" },
   ),
   KAFKA_TRUSTED_CERT: optionalText("Authorities that brokers' certificates must come from: PEM, or a file of it.", {
@@ -29,10 +29,12 @@ export const logSettings = {
     default: "scram-sha-512",
   }),
   KAFKA_PREFIX: optionalText("Stands before the names of all topics and of the group, as shared clusters want it.", {
+    format: "topic",
     otherwise: "none",
   }),
-  SPILLWAY_TOPIC: text("Topic of the events.", { default: "spillway.events" }),
+  SPILLWAY_TOPIC: text("Topic of the events.", { format: "topic", default: "spillway.events" }),
   SPILLWAY_CONTROL_TOPIC: optionalText("Compacted topic of what roles tell each other.", {
+    format: "topic",
     otherwise: "`SPILLWAY_TOPIC` + `.control`",
   }),
   SPILLWAY_GROUP: optionalText("Consumer group of the sinks; that of a log that was adopted has its epoch behind it.", {
@@ -55,4 +57,25 @@ export function topicNames(settings: LogSettings): { topic: string; control: str
     control: `${prefix}${settings.SPILLWAY_CONTROL_TOPIC || `${topic}.control`}`,
     group: `${prefix}${settings.SPILLWAY_GROUP || `${topic}.sink`}`,
   };
+}
+
+/** As Kafka has it; group and client ids may be longer. */
+const NAME_CHARACTERS_MAX = 249;
+
+/** @returns which names Kafka would not take, or would make unfit for what they are for */
+export function nameProblems(settings: LogSettings): string[] {
+  const { topic, control } = topicNames(settings);
+  const problems = [topic, control].flatMap((name) => {
+    if (name === "." || name === "..") return [`SPILLWAY_TOPIC or SPILLWAY_CONTROL_TOPIC is ${name}: take a name.`];
+    if (name.length <= NAME_CHARACTERS_MAX) return [];
+    return [
+      `The topic's name ${name} has ${name.length} characters, and Kafka takes ${NAME_CHARACTERS_MAX}: shorten SPILLWAY_TOPIC ` +
+        "(SPILLWAY_CONTROL_TOPIC, KAFKA_PREFIX).",
+    ];
+  });
+  if (topic === control)
+    problems.push(
+      `SPILLWAY_TOPIC and SPILLWAY_CONTROL_TOPIC are both ${topic}: a log that is compacted would lose events. Unset the second.`,
+    );
+  return problems;
 }

@@ -17,9 +17,13 @@ export const FORMS = {
     has: (text) => text === "localhost" || IPV6.test(text) || NUMBERS_OR_NAMES.test(text),
     wanted: "must be an address of this machine, such as 127.0.0.1, ::1 or 0.0.0.0",
   },
+  topic: {
+    has: (text) => /^[\w.-]*$/.test(text),
+    wanted: "must consist of A-Z a-z 0-9 . _ -",
+  },
   postgres: {
-    has: (text) => /^postgres(ql)?:$/.test(URL.parse(text)?.protocol ?? ""),
-    wanted: "must be a URL that begins with postgres://",
+    has: (text) => /^postgres(ql)?:\/\//i.test(text) && databaseUrl(text)?.host.includes(",") === false,
+    wanted: "must be a URL that begins with postgres:// and names one server",
   },
 } as const satisfies Readonly<Record<string, Form>>;
 
@@ -38,24 +42,42 @@ function isBrokers(text: string): boolean {
 
 export type FormName = keyof typeof FORMS;
 
+/** kafkajs takes an address apart at its first colon, so there are no IPv6 ones. */
 const isAddress = (text: string): boolean => {
-  const port = /^(?:\[[\da-f:.]+\]|[^\s:/@[\]]+):(\d{1,5})$/i.exec(text)?.[1];
+  const port = /^[^\s:/@[\]]+:(\d{1,5})$/.exec(text)?.[1];
   return port !== undefined && Number(port) >= 1 && Number(port) <= 65_535;
 };
 
-/** @returns "" for "", a URL without its passwords, and for any other text only that it is set */
+/** Where a URL names no server: node-postgres too puts one there, and goes by `host=` or its defaults. */
+const NO_SERVER = "no-server";
+
+/**
+ * A database's URL as node-postgres reads it, `postgres://user@/database?host=/folder` too. Null where it is none, and where a
+ * password with a bare `#`, `/` or `?` makes another URL of it: `postgres://me:1/2@db` would be the database 2@db of a server me.
+ */
+export function databaseUrl(text: string): URL | null {
+  const url = URL.parse(text) ?? URL.parse(text.replace("@/", `@${NO_SERVER}/`));
+  if (url === null) return null;
+  const { hash, pathname, search, searchParams, username } = url;
+  const noUser = username === "" && !searchParams.has("user");
+  const torn = hash !== "" || pathname.includes("@") || (search.includes("@") && noUser);
+  return torn ? null : url;
+}
+
+/** @returns "" for "", a database's URL without its passwords, and for any other text only that it is set */
 export function withoutSecrets(value: string): string {
   if (value === "") return "";
-  const url = URL.parse(value);
+  const url = databaseUrl(value);
   if (!url?.host) return "(set)";
   if (url.password) url.password = "***";
   for (const name of url.searchParams.keys()) if (/pass|secret|key/i.test(name)) url.searchParams.set(name, "***");
-  return url.href;
+  return url.href.replace(`@${NO_SERVER}/`, "@/");
 }
 
 /** @returns where a database is, for messages: its servers and its name, without user and password */
 export function databaseAddress(setting: string): string {
-  const url = URL.parse(setting);
-  const host = url?.host || url?.searchParams.get("host");
+  const url = databaseUrl(setting);
+  const named = url?.host === NO_SERVER ? "" : url?.host;
+  const host = named || url?.searchParams.get("host");
   return host ? `${host}${url?.pathname ?? ""}` : "PostgreSQL";
 }

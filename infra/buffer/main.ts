@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { systemClock } from "#lib/clock.ts";
 import { createLog } from "#lib/log.ts";
 import { Pool } from "#lib/postgres/pool.ts";
-import { databaseAddress } from "#lib/setting-forms.ts";
+import { databaseAddress, FORMS } from "#lib/setting-forms.ts";
 import { refusedFlag } from "../flags.ts";
 import { install, status, uninstall } from "./install.ts";
 import { FILES, installSql, type Roles } from "./script.ts";
@@ -50,7 +50,7 @@ async function onDatabase(
   work: (pool: Pool, where: string) => Promise<void>,
 ): Promise<void> {
   const url = given ?? process.env["DATABASE_URL"] ?? "";
-  if (!/^postgres(ql)?:\/\//.test(url))
+  if (!FORMS.postgres.has(url))
     throw wrong(
       "Which database? Set DATABASE_URL, or give --database-url, as postgres://user:password@host:port/database",
     );

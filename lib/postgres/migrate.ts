@@ -1,14 +1,26 @@
 /** Applies schemas/store/*.sql in order, once each, safely from every role at once and behind a transaction pooler. */
 import { readdirSync, readFileSync } from "node:fs";
 import type { Pool, TransactionLimits } from "#lib/postgres/pool.ts";
+import { withDatabaseRemedy } from "#lib/remedies.ts";
 
 const FOLDER = new URL("../../schemas/store/", import.meta.url);
 /** Whoever makes something in the schema holds this one. Any constant will do that nobody else uses; "spil" in ASCII. */
 export const LOCK = 0x7370696c;
+const NO_RIGHT = "42501";
 const LIMITS: TransactionLimits = { lockTimeoutMs: 60_000, statementTimeoutMs: 120_000, idleTimeoutMs: 60_000 };
 
 /** Brings the store up to date and returns the names of the files applied now. @throws what the database gives */
 export async function migrate(pool: Pool): Promise<string[]> {
+  try {
+    return await bringUpToDate(pool);
+  } catch (error) {
+    if (error instanceof Error && (error as { code?: unknown }).code === NO_RIGHT)
+      error.message = withDatabaseRemedy(error.message);
+    throw error;
+  }
+}
+
+async function bringUpToDate(pool: Pool): Promise<string[]> {
   const files = readdirSync(FOLDER)
     .filter((name) => name.endsWith(".sql"))
     .sort();

@@ -1,9 +1,12 @@
 import { spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, rmSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { newFolder } from "../support/folder.ts";
+import { startApp } from "../support/process.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const folder = newFolder("start-options");
@@ -44,7 +47,7 @@ describe("npm start", () => {
     ],
     [{ PORT: "web" }, 'PORT must be integer, but is "web"'],
     [{ PORT: "0" }, "PORT is 0, but npm start must know it beforehand"],
-    [{ SPILLWAY_KEYS: "none.json" }, "SPILLWAY_KEYS: ENOENT"],
+    [{ SPILLWAY_KEYS: "none.json" }, "SPILLWAY_KEYS: none.json is no file that can be read (ENOENT)"],
     [{ SPILLWAY_KEYS: "{}" }, "SPILLWAY_KEYS: the key file is wrong: / must be array"],
     [{ HOST: "0.0.0.0" }, "make a key with npm run keys"],
     [{ HOST: "banana" }, 'HOST must be an address of this machine, such as 127.0.0.1, ::1 or 0.0.0.0, but is "banana"'],
@@ -55,6 +58,19 @@ describe("npm start", () => {
     expect([status, stdout]).toEqual([1, ""]);
     expect(stderr).toContain(said);
     expect(existsSync(data)).toBe(false);
+  });
+
+  test("tells of a database that it was given without its password", async () => {
+    // For Kafka over TLS and a database alike, somebody who takes connections is enough until then.
+    const there = createServer().listen(0, "127.0.0.1");
+    await once(there, "listening");
+    const at = `127.0.0.1:${(there.address() as AddressInfo).port}`;
+    const given = { KAFKA_BROKERS: `kafka+ssl://${at}`, DATABASE_URL: `postgres://me:hunter2@${at}/x` };
+    await using app = await startApp("infra/start.ts", given, ["--data", join(folder, "given")]);
+    expect(await app.line("  DATABASE_URL=")).toBe(`  DATABASE_URL=postgres://me:***@${at}/x`);
+    expect(app.lines.join("\n")).not.toContain("hunter2");
+    await app.kill();
+    there.close();
   });
 
   test.each([

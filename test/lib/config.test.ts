@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -20,6 +20,8 @@ import {
 } from "#lib/config.ts";
 import { databaseSettings, requireDatabaseTls } from "#lib/database-settings.ts";
 import { logSettings, topicNames } from "#lib/log-settings.ts";
+import { databaseAddress } from "#lib/setting-forms.ts";
+import { newAuthority } from "../support/certificates.ts";
 
 const DECLARED = {
   NAME: text("Whose it is."),
@@ -62,6 +64,14 @@ describe("settings", () => {
     });
   });
 
+  test("count as unset when they are empty, blank where they have a form, or a list of nothing", () => {
+    for (const blank of ["", " ", " , "])
+      expect(problemsOf(() => readSettings(logSettings, { KAFKA_BROKERS: blank, SPILLWAY_TOPIC: "" }))).toEqual([
+        expect.stringMatching(/^KAFKA_BROKERS is not set\./),
+      ]);
+    expect(readSettings(httpSettings, { HOST: " " }).HOST).toBe("127.0.0.1");
+  });
+
   test("tell all their problems at once, by name, value and purpose", () => {
     const given = { WAIT_MS: "101", OPEN: "yes", KIND: "c" };
     expect(problemsOf(() => readSettings(DECLARED, given)).toSorted()).toEqual([
@@ -96,13 +106,27 @@ describe("settings", () => {
     ["KAFKA_BROKERS", "a:0", 'but is "a:0"'],
     ["KAFKA_BROKERS", "a:65536", 'but is "a:65536"'],
     ["KAFKA_BROKERS", "kafka://a:9092", 'but is "kafka://a:9092"'],
-    ["DATABASE_URL", "nonsense", "begins with postgres://, but is a text of 8 characters, not shown"],
+    // kafkajs would look for a host called "[".
+    ["KAFKA_BROKERS", "[::1]:9092", "IPv6 by a name"],
+    ["KAFKA_BROKERS", "kafka+ssl://me:hunter2@a:9092", "but is a text of 29 characters, not shown since"],
+    ["KAFKA_PREFIX", "a/b.", 'A-Z a-z 0-9 . _ -, but is "a/b."'],
+    ["SPILLWAY_TOPIC", "my events", 'A-Z a-z 0-9 . _ -, but is "my events"'],
+    ["DATABASE_URL", "postgres://me:hunter2#@db/x", "as `%23` `%2F` `%3F` `%40` `%25`"],
+    ["DATABASE_URL", "nonsense", "names one server, but is a text of 8 characters, not shown"],
     ["DATABASE_URL", "db:5432/x", "`postgres://user:password@host:port/database`"],
-    ["DATABASE_URL", "mysql://me:hunter2@db/x", "begins with postgres://, but is mysql://me:***@db/x."],
-    ["DATABASE_URL", "me:hunter2@db:5432/x", "begins with postgres://, but is a text"],
+    ["DATABASE_URL", "mysql://me:hunter2@db/x", "names one server, but is mysql://me:***@db/x."],
+    ["DATABASE_URL", "me:hunter2@db:5432/x", "begins with postgres://"],
+    ["DATABASE_URL", "postgres://me:pw@db-1:5432,db-2:5432/x", "names one server"],
+    ["DATABASE_URL", "postgres://me:pw@db-1,db-2/x", "names one server"],
+    // Figures before a bare sign, and it would be another URL: of a server "me", with the rest of the password in its name.
+    ["DATABASE_URL", "postgres://me:12#hunter2@db/x", "names one server, but is a text"],
+    ["DATABASE_URL", "postgres://me:12/hunter2@db/x", "names one server, but is a text"],
+    ["DATABASE_URL", "postgres://me:12?hunter2@db/x", "names one server, but is a text"],
+    ["DATABASE_URL", "postgres://me:1@2/hunter2@db/x", "names one server, but is a text"],
+    ["DATABASE_URL", "mysql://me:12/hunter2@db/x", "begins with postgres://"],
   ])("refuse %s=%s with what it is and what to write", (name, value, said) => {
-    const declarations = name === "KAFKA_BROKERS" ? logSettings : databaseSettings;
-    const problems = problemsOf(() => readSettings(declarations, { [name]: value }));
+    const declarations = name === "DATABASE_URL" ? databaseSettings : logSettings;
+    const problems = problemsOf(() => readSettings(declarations, { KAFKA_BROKERS: "a:1", [name]: value }));
     expect(problems).toHaveLength(1);
     expect(problems[0]).toMatch(new RegExp(`^${name} must `));
     expect(problems[0]).toContain(said);
@@ -110,10 +134,34 @@ describe("settings", () => {
   });
 
   test("take brokers by name, by address and several, and both schemes of PostgreSQL", () => {
-    const brokers = "kafka:1,10.0.0.1:9092, [::1]:65535,my_host.example.org:19092";
+    const brokers = "kafka:1,10.0.0.1:9092, localhost:65535,my_host.example.org:19092";
     expect(readSettings(logSettings, { KAFKA_BROKERS: brokers }).KAFKA_BROKERS).toHaveLength(4);
-    for (const url of ["postgres://db/x", "postgresql://me:pw@db:5432/x?sslmode=require", "postgres:///x?host=/run"])
+    const [first = "", ...others] = [
+      "postgres://me:p%23%2F%3F%40%25@db/x",
+      "postgres://me:p@ss:w[o]r%d@db/x",
+      "postgresql://me:pw@db:5432/x?sslmode=require",
+      "postgres://me:pw@[::1]:5432/x",
+      "postgres:///x?host=/run",
+      "postgres://me:pw@/x?host=/run",
+      "postgres://%2Frun/x",
+    ];
+    for (const url of [first, ...others])
       expect(readSettings(databaseSettings, { DATABASE_URL: url }).DATABASE_URL).toBe(url);
+    // As files and secrets hold it.
+    expect(readSettings(databaseSettings, { DATABASE_URL: ` ${first}\n` }).DATABASE_URL).toBe(first);
+  });
+
+  test("tell where a database is, and never its password", () => {
+    const shown = (url: string) => printable(readSettings(databaseSettings, { DATABASE_URL: url }))["DATABASE_URL"];
+    for (const [url, printed, address] of [
+      ["postgres://me:p%2Fw@db:5432/x", "postgres://me:***@db:5432/x", "db:5432/x"],
+      ["postgres://me:p/w@/x?host=/run", "postgres://me:***@/x?host=/run", "/run/x"],
+      ["postgres:///x?host=/run&password=p/w", "(set)", "/run/x"],
+    ] as const) {
+      const clean = url.replace("p/w", "pw");
+      expect([shown(clean), databaseAddress(clean)]).toEqual([printed, address]);
+    }
+    expect(databaseAddress("postgres://me:12/hunter2@db/x")).toBe("PostgreSQL");
   });
 
   test("of the database name an sslmode that there is, and files of PEM that can be read", () => {
@@ -125,8 +173,33 @@ describe("settings", () => {
     expect(problems).toEqual([
       expect.stringMatching(/^DATABASE_URL: sslrootcert is \/none\.pem: it cannot be read \(ENOENT\)\. It is PEM/),
       expect.stringMatching(/^DATABASE_URL: sslkey is \/none\.key: it cannot be read/),
+      "DATABASE_URL: sslcert and sslkey belong together: name both, or none.",
       "DATABASE_URL: sslmode is on: it is one of disable, no-verify, prefer, require, verify-ca, verify-full.",
     ]);
+  });
+
+  test("of the database name certificate and key that belong together, as files", () => {
+    const folder = mkdtempSync(join(tmpdir(), "spillway-database-tls-"));
+    const authority = newAuthority(folder, "one");
+    const [mine, another] = [authority.issue("mine"), authority.issue("another")];
+    const problems = (search: string, days = 0) =>
+      problemsOf(() =>
+        requireDatabaseTls(`postgres://me@/x?host=/run&${search}`, { now: () => Date.now() + days * 86_400_000 }),
+      );
+    const pair = `sslcert=${mine.cert}&sslkey=${mine.key}`;
+    expect(problems(pair, 1)).toEqual([]);
+    expect(problems(pair, 4)).toEqual([expect.stringMatching(/^DATABASE_URL: sslcert is valid from .*: renew it, or/)]);
+    expect(problems(`sslcert=${mine.cert}`)).toEqual([
+      expect.stringMatching(/^DATABASE_URL: sslcert and sslkey belong/),
+    ]);
+    expect(problems(`sslcert=${mine.cert}&sslkey=${another.key}`)).toEqual([
+      expect.stringMatching(/^DATABASE_URL: sslkey is not the key of sslcert, has a passphrase, or is torn/),
+    ]);
+    const text = encodeURIComponent(readFileSync(authority.cert, "utf8"));
+    expect(problems(`sslrootcert=${text}`)).toEqual([
+      expect.stringMatching(/^DATABASE_URL: sslrootcert is a text of \d+ characters: it must be the path of a file/),
+    ]);
+    rmSync(folder, { recursive: true });
   });
 
   test("ignore what is not declared", () => {
@@ -209,6 +282,26 @@ describe("keys", () => {
       expect(read({ HOST: host, SPILLWAY_OPEN: "true" })).toBeNull();
       expect(read({ HOST: host, SPILLWAY_KEYS: records })?.size).toBe(1);
     }
+  });
+
+  test("come from a file whose name ends with a line end, as a secret often does", () => {
+    const file = join(folder, "more.json");
+    writeFileSync(file, records);
+    expect(read({ SPILLWAY_KEYS: `${file}\n` })?.size).toBe(1);
+  });
+
+  test("are not repeated where a token, or their JSON within quotes, is taken for a file's name", () => {
+    const token = "spillway_Hunter2-Hunter2_Hunter2Hunter2Hunter2Hunter2";
+    for (const value of [token, `'${records}'`]) {
+      const problems = problemsOf(() => read({ SPILLWAY_KEYS: value }));
+      expect(problems).toEqual([
+        `SPILLWAY_KEYS: a text of ${value.length} characters is no file that can be read (ENOENT). It is a file made by ` +
+          "npm run keys, or its JSON.",
+      ]);
+    }
+    expect(problemsOf(() => read({ SPILLWAY_KEYS: "none.json" })).join()).toMatch(
+      /^SPILLWAY_KEYS: none\.json is no file/,
+    );
   });
 
   test("that cannot be read stop the start with their setting's name", () => {

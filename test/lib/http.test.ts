@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { request } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
 import { text } from "node:stream/consumers";
 import websocket from "@fastify/websocket";
 import { Type } from "typebox";
@@ -669,6 +670,23 @@ describe("on the wire", () => {
     const { server } = await sampleServer();
     const second = listenTask(server, { host: "127.0.0.1", port }).run(stop.signal);
     await expect(second).rejects.toThrow(`127.0.0.1 port ${port}: free it, or set PORT`);
+    stop.abort();
+    await ended;
+  });
+
+  test("an address that is another machine's is named, with the remedy", async () => {
+    const { server } = await sampleServer();
+    const run = listenTask(server, { host: "192.0.2.1", port: 0 }).run(new AbortController().signal);
+    await expect(run).rejects.toThrow("192.0.2.1 port 0: EADDRNOTAVAIL: set HOST to an address of this machine");
+  });
+
+  const hasIpv6 = Object.values(networkInterfaces()).some((some) => some?.some(({ address }) => address === "::1"));
+  test.skipIf(!hasIpv6)("an address of IPv6 may have its brackets", async () => {
+    const { server, logged } = await sampleServer();
+    const stop = new AbortController();
+    const ended = listenTask(server, { host: "[::1]", port: 0 }).run(stop.signal);
+    await until("the line", () => logged.length > 0);
+    expect(logged[0]?.fields?.["url"]).toMatch(/^http:\/\/\[::1\]:\d+$/);
     stop.abort();
     await ended;
   });

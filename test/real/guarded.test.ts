@@ -7,6 +7,7 @@ import { Kafka, logLevel } from "kafkajs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#lib/clock.ts";
 import { readSettings } from "#lib/config.ts";
+import { databaseSettings } from "#lib/database-settings.ts";
 import { connectKafka } from "#lib/kafka/client.ts";
 import { readKafkaAccess } from "#lib/kafka-access.ts";
 import { logSettings } from "#lib/log-settings.ts";
@@ -128,6 +129,32 @@ test.each(["plain", "scram-sha-256", "scram-sha-512"])("a password is proved by 
   await admin.close();
 });
 
+test.each(["verify-full", "verify-ca", "require", "prefer"])(
+  "the database is reached by sslmode=%s with its authority, and by no other",
+  async (mode) => {
+    const trusting = (authority: string): string => `${postgres.url}?sslmode=${mode}&sslrootcert=${authority}`;
+    const pool = openPool(trusting(postgres.authority.cert));
+    expect(await pool.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", [], 5_000)).toEqual([
+      { ssl: true },
+    ]);
+    await pool.close();
+    const cheated = openPool(trusting(stranger.cert));
+    await expect(cheated.query("SELECT 1", [], 5_000)).rejects.toThrow(/sslrootcert=FILE/);
+    await cheated.close();
+  },
+);
+
+test("a password of every sign opens the database, written as in a URL", async () => {
+  const password = "p@s:s/w%o#r?d &=+'ä[]{}%41";
+  await queryOnce(database, `CREATE ROLE odd LOGIN PASSWORD '${password.replaceAll("'", "''")}'`);
+  const url = new URL(database);
+  const address = database.replace(`${url.username}:${url.password}@`, `odd:${encodeURIComponent(password)}@`);
+  expect(readSettings(databaseSettings, { DATABASE_URL: address }).DATABASE_URL).toBe(address);
+  const pool = openPool(address);
+  expect(await pool.query("SELECT current_user AS me", [], 5_000)).toEqual([{ me: "odd" }]);
+  await pool.close();
+});
+
 test("a statement that was given up ends on the server, over TLS too", async () => {
   const pool = openPool(database);
   await expect(pool.query("SELECT pg_sleep(600)", [], 200)).rejects.toThrow("timeout");
@@ -200,6 +227,10 @@ describe("ingest says why it waits for the log when", () => {
       "it does not ask for TLS where there is",
       { env: () => ({ KAFKA_BROKERS: kafka.passwords.replace("kafka+ssl://", "") }), said: /kafka\+ssl/ },
     ],
+    [
+      "it has a password where none is asked for",
+      { env: () => ({ ...login, KAFKA_BROKERS: kafka.brokers, KAFKA_TRUSTED_CERT: "" }), said: /unset KAFKA_USERNAME/ },
+    ],
     ["its names lack the prefix", { env: () => ({ ...certificates, KAFKA_PREFIX: "" }), said: /KAFKA_PREFIX/ }],
   ])("%s", async (_what, refusal) => waitsAndSays("apps/ingest/main.ts", refusal));
 
@@ -231,6 +262,16 @@ describe.each(["query", "sink", "relay"])("%s says why it waits for the database
             url.password = "hunter3";
           })(),
         said: /password authentication failed for user/,
+      },
+    ],
+    [
+      "it has no password",
+      {
+        env: () =>
+          at(`?sslmode=no-verify`, (url) => {
+            url.password = "";
+          })(),
+        said: /write user and password into DATABASE_URL/,
       },
     ],
   ])("%s", async (_what, refusal) => waitsAndSays(`apps/${role}/main.ts`, refusal));

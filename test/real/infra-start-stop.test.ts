@@ -52,7 +52,7 @@ describe("npm start, told to stop while it starts", () => {
     const env = { KAFKA_BROKERS: "127.0.0.1:1", DATABASE_URL: "postgres://127.0.0.1:1/none" };
     const app = await start(env, dataFolder());
     await app.line("waiting for Kafka at 127.0.0.1:1 (connection refused)");
-    await app.line("waiting for PostgreSQL at 127.0.0.1:1 (connection refused)");
+    await app.line("waiting for PostgreSQL at 127.0.0.1:1/none (connection refused)");
     expect(await app.stop()).toBe(0);
   });
 

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-const DAYS = "3";
+const DAYS = 3;
 const NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"] as const;
 
 /** Paths of PEM files. */
@@ -15,8 +15,8 @@ interface Issued {
 export interface Authority {
   /** Path of its own certificate. */
   readonly cert: string;
-  /** @param hosts as `DNS:localhost` or `IP:127.0.0.1` */
-  issue(name: string, hosts?: readonly string[]): Issued;
+  /** @param hosts as `DNS:localhost` or `IP:127.0.0.1` @param days valid for so many; -1: until yesterday */
+  issue(name: string, hosts?: readonly string[], days?: number): Issued;
 }
 
 const openssl = (...args: readonly string[]): Buffer => execFileSync("openssl", args, { stdio: "pipe" });
@@ -25,10 +25,22 @@ const openssl = (...args: readonly string[]): Buffer => execFileSync("openssl", 
 export function newAuthority(folder: string, name: string): Authority {
   const at = (file: string): string => join(folder, `${name}-${file}`);
   const own = { cert: at("ca.pem"), key: at("ca.key") };
-  openssl("req", "-x509", ...NEW_KEY, "-days", DAYS, "-subj", `/CN=${name}`, "-keyout", own.key, "-out", own.cert);
+  openssl(
+    "req",
+    "-x509",
+    ...NEW_KEY,
+    "-days",
+    String(DAYS),
+    "-subj",
+    `/CN=${name}`,
+    "-keyout",
+    own.key,
+    "-out",
+    own.cert,
+  );
   return {
     cert: own.cert,
-    issue: (subject, hosts = []) => {
+    issue: (subject, hosts = [], days = DAYS) => {
       const [cert, key, request, extensions] = ["pem", "key", "csr", "ext"].map((end) => at(`${subject}.${end}`)) as [
         string,
         string,
@@ -39,7 +51,7 @@ export function newAuthority(folder: string, name: string): Authority {
       const named = hosts.length > 0 ? `subjectAltName=${hosts.join()}\n` : "";
       writeFileSync(extensions, `basicConstraints=CA:FALSE\n${named}`);
       const from = ["-CA", own.cert, "-CAkey", own.key, "-CAcreateserial", "-extfile", extensions];
-      openssl("x509", "-req", "-in", request, ...from, "-days", DAYS, "-out", cert);
+      openssl("x509", "-req", "-in", request, ...from, "-days", String(days), "-out", cert);
       return { cert, key };
     },
   };

@@ -1,9 +1,13 @@
 /** The store's schema and its owner, made by every role at once. */
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
+import { systemClock } from "#lib/clock.ts";
+import { createMetrics } from "#lib/metrics.ts";
 import { ensureIdentity, StoreBelongsElsewhere, verifyIdentity } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
+import { Store } from "../../../apps/query/store.ts";
 import { freshDatabase, queryOnce } from "../../support/postgres.ts";
+import { keptLog } from "../../support/records.ts";
 import { openPool } from "../../support/store.ts";
 
 const FOLDER = new URL("../../../schemas/store/", import.meta.url);
@@ -56,6 +60,29 @@ test("a store that is up to date needs no right to create anything", async () =>
   expect(await migrate(reader)).toEqual([]);
   await reader.close();
   await queryOnce(database.url, `DROP OWNED BY ${role}`);
+  await queryOnce(database.url, `DROP ROLE ${role}`);
+});
+
+test("who may not make the schema, or not use it, is told what right is missing, and reckons its connections once", async () => {
+  await using database = await freshDatabase();
+  const role = `stranger_${new URL(database.url).pathname.slice(1)}`;
+  await database.query(`CREATE ROLE ${role} LOGIN PASSWORD 'secret'`);
+  const url = new URL(database.url);
+  [url.username, url.password] = [role, "secret"];
+  const stranger = openPool(url.href);
+  await expect(migrate(stranger)).rejects.toThrow(/^permission denied for database .*: .* GRANT CREATE ON DATABASE/);
+  const owner = openPool(database.url);
+  await migrate(owner);
+  await expect(migrate(stranger)).rejects.toThrow(/^permission denied for schema spillway: it is another user's/);
+  const log = keptLog();
+  const parts = { url: url.href, connectionsMax: 2, budget: 0, log, clock: systemClock, metrics: createMetrics() };
+  const store = new Store(parts);
+  for (let nth = 0; nth < 3; nth++)
+    await expect(
+      store.open({ epoch: 1, topic: "a", partitions: 1 }, [], { proveSaved: () => Promise.resolve() } as never),
+    ).rejects.toThrow(/it is another user's/);
+  expect(log.lines.filter(({ message }) => message === "connections reckoned")).toHaveLength(1);
+  await Promise.all([store.close(), stranger.close(), owner.close()]);
   await queryOnce(database.url, `DROP ROLE ${role}`);
 });
 

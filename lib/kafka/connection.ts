@@ -79,11 +79,11 @@ export function openCluster(options: KafkaOptions): { readonly cluster: RawClust
 
 /**
  * What is no news: a port throws what a `Response` or connection line tells of (a broker that is away made forty of them a
- * second), a group reader tells of a member's crash, and a producer is replaced after its last retry, so the
- * warning about limited retries does not hold.
+ * second), a group reader tells of a member's crash, a producer throws what it was refused for (each partition of a log
+ * that is being closed, once), and is replaced after its last retry, so the warning about limited retries does not hold.
  */
 const NO_NEWS =
-  /^(Response |Crash: |Connection error|Closed connection|Failed to connect|Limiting retries for the idempotent producer)/;
+  /^(Response |Crash: |Connection error|Closed connection|Failed to connect|The request included a message larger than|Limiting retries for the idempotent producer)/;
 
 function routeTo(log: Log, wire: Wire): logCreator {
   return () =>

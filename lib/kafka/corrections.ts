@@ -2,7 +2,16 @@
  * Corrections of kafkajs 2.2.4, applied once, by importing this file. Each says what happens without it.
  */
 import { systemClock } from "#lib/clock.ts";
-import { Batch, Cluster, type RawCluster, RequestQueue, type RequestQueueInstance } from "./internals.ts";
+import {
+  Batch,
+  Broker,
+  brokersProtocol,
+  Cluster,
+  type RawBroker,
+  type RawCluster,
+  RequestQueue,
+  type RequestQueueInstance,
+} from "./internals.ts";
 
 /** How often a queue whose requests wait for room looks again, ms; kafkajs' own figure. */
 const LOOK_AGAIN_MS = 10;
@@ -37,24 +46,34 @@ Batch.prototype.isEmpty = function (): boolean {
 };
 
 /**
- * Without it a client that ever asked for a topic fails for good, whatever else it asks for, once that was deleted, as an old log
- * may be: metadata of all topics are asked for together, and fail together. With it what is asked for next is asked for alone.
+ * Two corrections of what a client asks of topics. Without the one, a client that ever asked for a topic fails for good,
+ * whatever else it asks for, once that was deleted, as an old log may be: metadata of all its topics are asked for together, and
+ * fail together. With it what is asked for next is asked for alone. Without the other, a client that has asked for no topic yet
+ * asks for all that there are, and cannot connect while any partition of anybody's has no leader.
  */
 const { connect } = Cluster.prototype;
 Cluster.prototype.connect = function (this: RawCluster): Promise<void> {
   const { brokerPool } = this;
-  if (!Object.hasOwn(brokerPool, "refreshMetadata")) forgetMissing(brokerPool, () => this.targetTopics.clear());
+  if (!Object.hasOwn(brokerPool, "refreshMetadata")) correct(brokerPool, () => this.targetTopics.clear());
   return connect.call(this);
 };
 
-function forgetMissing(brokerPool: RawCluster["brokerPool"], forget: () => void): void {
+/** By this very array. */
+const NO_TOPICS: readonly string[] = [];
+
+function correct(brokerPool: RawCluster["brokerPool"], forget: () => void): void {
   const refresh = brokerPool.refreshMetadata.bind(brokerPool);
   brokerPool.refreshMetadata = async (topics) => {
     try {
-      await refresh(topics);
+      await refresh(topics.length === 0 ? NO_TOPICS : topics);
     } catch (error) {
       if (topics.length > 1 && (error as { type?: unknown }).type === "UNKNOWN_TOPIC_OR_PARTITION") forget();
       throw error;
     }
   };
 }
+
+const { metadata } = Broker.prototype;
+Broker.prototype.metadata = function (this: RawBroker, topics): Promise<unknown> {
+  return topics === NO_TOPICS ? this.connectionPool.send(brokersProtocol(this)) : metadata.call(this, topics);
+};

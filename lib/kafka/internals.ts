@@ -43,8 +43,12 @@ interface FetchAnswer {
   readonly responses: readonly { readonly topicName: string; readonly partitions: readonly RawPartition[] }[];
 }
 
+interface Encoded {
+  readonly buf: Buffer;
+}
+
 interface Protocol<Answer> {
-  readonly request: { readonly apiVersion: number };
+  readonly request: { readonly apiVersion: number; encode(): Promise<Encoded> };
   readonly response: { decode(raw: Buffer): Promise<Answer>; parse(answer: Answer): Promise<Answer> };
 }
 
@@ -81,6 +85,7 @@ export type ListOffsetsProtocol = (options: {
 export interface RawBroker {
   readonly connectionPool: { send<Answer>(protocol: Protocol<Answer>): Promise<Answer> };
   lookupRequest(apiKey: number, definition: unknown): unknown;
+  metadata(topics: readonly string[]): Promise<unknown>;
   leaveGroup(member: { groupId: string; memberId: string }): Promise<unknown>;
 }
 
@@ -137,7 +142,9 @@ export interface RequestQueueInstance {
 
 export const RequestQueue = load("kafkajs/src/network/requestQueue/index.js") as { prototype: RequestQueueInstance };
 
-type Kinds<T> = { readonly Fetch: T; readonly ListOffsets: T };
+export const Broker = load("kafkajs/src/broker/index.js") as { readonly prototype: RawBroker };
+
+type Kinds<T> = { readonly Fetch: T; readonly ListOffsets: T; readonly Metadata: T };
 const apiKeys = load("kafkajs/src/protocol/requests/apiKeys.js") as Kinds<number>;
 const { requests } = load("kafkajs/src/protocol/requests/index.js") as { requests: Kinds<unknown> };
 
@@ -149,6 +156,24 @@ export function fetchProtocol(broker: RawBroker): FetchProtocol {
 /** The ListOffsets request, likewise. */
 export function listOffsetsProtocol(broker: RawBroker): ListOffsetsProtocol {
   return broker.lookupRequest(apiKeys.ListOffsets, requests.ListOffsets) as ListOffsetsProtocol;
+}
+
+/**
+ * The Metadata request for the brokers and no topic, which the library cannot say: an empty list goes out as null, and null is
+ * all topics (from version 1 on).
+ */
+export function brokersProtocol(broker: RawBroker): Protocol<unknown> {
+  const make = broker.lookupRequest(apiKeys.Metadata, requests.Metadata) as (options: {
+    readonly topics: readonly string[];
+    readonly allowAutoTopicCreation: boolean;
+  }) => Protocol<unknown>;
+  const { request, response } = make({ topics: [], allowAutoTopicCreation: false });
+  const encode = async (): Promise<Encoded> => {
+    const encoded = await request.encode();
+    encoded.buf.writeInt32BE(0, 0);
+    return encoded;
+  };
+  return { request: { ...request, encode }, response };
 }
 
 /** As ListOffsets' `replicaId`: the leader tells its own log's end. A consumer's (-1) is told the high watermark. */

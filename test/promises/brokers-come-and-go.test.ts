@@ -1,7 +1,9 @@
 /**
  * A cluster of three brokers may lose any one of them: nothing acknowledged is lost, repeated or reordered, and service
- * goes on at the two that are left. Attack: kill -9 of each in turn, so that every partition's leader moves, under traffic.
+ * goes on at the two that are left, for roles that start then too. Attack: kill -9 of each in turn, so that every
+ * partition's leader moves, under traffic.
  */
+import { rmSync } from "node:fs";
 import { Kafka, logLevel } from "kafkajs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nativeKafkaCluster } from "../../infra/kafka-native.ts";
@@ -9,12 +11,14 @@ import { type KafkaServer, Missing } from "../../infra/server.ts";
 import { newFolder } from "../support/folder.ts";
 import { until } from "../support/until.ts";
 import { Follower } from "./support/follower.ts";
-import { startSpillway } from "./support/spillway.ts";
+import { type Kind, type Role, startSpillway } from "./support/spillway.ts";
 import { acknowledges, newSeed, produce } from "./support/workload.ts";
 
 const CLIENTS = ["a", "b", "c", "d", "e", "f", "g", "h"];
 const PARTITIONS = 6;
 const BROKERS = 3;
+/** One of each starts while a broker is dead. */
+const KINDS: readonly Kind[] = ["ingest", "sink", "query"];
 
 const dataDir = newFolder("cluster");
 const cluster = await nativeKafkaCluster({ dataDir, say: () => undefined }, BROKERS).catch((error: unknown) => {
@@ -36,6 +40,7 @@ describe.skipIf(cluster === null)("of three brokers", () => {
   afterAll(async () => {
     await admin.disconnect();
     await Promise.all(servers.map((server) => server.remove()));
+    rmSync(dataDir, { recursive: true, force: true });
   });
 
   /** Resolves once every partition has all of its copies again: only then may the next broker go. */
@@ -48,6 +53,15 @@ describe.skipIf(cluster === null)("of three brokers", () => {
       },
       { limitMs: 60_000 },
     );
+
+  /** Every client, whoever leads its partition by now. */
+  async function answersAll(node: Role): Promise<void> {
+    for (const clientId of CLIENTS)
+      await until(`${node.name} answers for ${clientId}`, async () => {
+        const { status } = await fetch(`${node.url}/api/v1/events?clientId=${clientId}&limit=1`);
+        return status === 200;
+      });
+  }
 
   test("each is killed and comes back under traffic, and nobody notices but the log", {
     timeout: 240_000,
@@ -78,16 +92,16 @@ describe.skipIf(cluster === null)("of three brokers", () => {
     await Promise.all(followers.map((follower, n) => follower.connect(spillway.queries[n % 2] ?? spillway.query)));
     await acknowledges(history, 50);
 
-    for (const server of servers) {
+    // Somebody else's, with one copy: with a broker one partition of it goes.
+    const { brokers: nodes } = await admin.describeCluster();
+    const replicaAssignment = nodes.map(({ nodeId }, partition) => ({ partition, replicas: [nodeId] }));
+    await admin.createTopics({ topics: [{ topic: `${topic}.of-others`, replicaAssignment }], waitForLeaders: true });
+
+    for (const [nth, server] of servers.entries()) {
       await server.kill();
       await acknowledges(history, 100);
-      // Every client at every node, whoever leads its partition by now.
-      for (const node of spillway.queries)
-        for (const clientId of CLIENTS)
-          await until(`${node.name} answers for ${clientId}`, async () => {
-            const { status } = await fetch(`${node.url}/api/v1/events?clientId=${clientId}&limit=1`);
-            return status === 200;
-          });
+      await spillway.start(KINDS[nth] as Kind);
+      for (const node of spillway.queries) await answersAll(node);
       await server.start();
       await whole(topic);
       await acknowledges(history, 50);

@@ -31,6 +31,8 @@ export class Contact {
   /** Who has no answer, and why not. */
   readonly #without = new Map<Asker, string>();
   #lostSince: Moment | null = null;
+  /** The end of the last outage. */
+  #back: Moment | null = null;
   #refusedEvents = 0;
   /** Outages so far. */
   #losses = 0;
@@ -55,12 +57,19 @@ export class Contact {
 
   /**
    * Asks the log by `work`, whose outcome is passed on.
-   * @param silentMs after so long without an answer the log counts as lost since `work` began
+   * @param silentMs after so long without an answer the log counts as lost since `work` began; a question that was asked in an
+   *   outage has its time from the end of that on
    */
   async watch<T>(asker: Asker, silentMs: number, work: () => Promise<T>): Promise<T> {
     const { clock } = this.#parts;
     const begun = this.#moment();
-    const cancel = clock.after(silentMs, () => this.#lost(asker, `no answer for ${silentMs} ms`, begun));
+    let cancel = clock.after(silentMs, () => onSilence(begun));
+    const onSilence = (since: Moment): void => {
+      const back = this.#back;
+      if (back !== null && since.elapsedMs < back.elapsedMs)
+        cancel = clock.after(back.elapsedMs + silentMs - clock.elapsed(), () => onSilence(back));
+      else this.#lost(asker, `no answer for ${silentMs} ms`, since);
+    };
     try {
       const answer = await work();
       this.answered(asker);
@@ -73,11 +82,11 @@ export class Contact {
     }
   }
 
-  /** A fatal error is an answer, and one of another kind tells nothing. */
+  /** A fatal error is an answer, and one of another kind tells nothing; nor does that of a question from an outage that is over. */
   failed(asker: Asker, error: unknown, begun: Moment = this.#moment()): void {
     if (!(error instanceof LogError)) return;
     if (error.kind === "fatal") this.answered(asker);
-    else this.#lost(asker, error.message, begun);
+    else if (begun.elapsedMs >= (this.#back?.elapsedMs ?? 0)) this.#lost(asker, error.message, begun);
   }
 
   /** It had an answer, or asks no more. */
@@ -87,6 +96,7 @@ export class Contact {
     const afterMs = Math.round(clock.elapsed() - this.#lostSince.elapsedMs);
     log.warn("log is back", { brokers: this.brokers, afterMs, refusedEvents: this.#refusedEvents });
     this.#lostSince = null;
+    this.#back = this.#moment();
     this.#refusedEvents = 0;
   }
 

@@ -84,6 +84,28 @@ test("a question without an answer tells after its time that the log is lost, si
   expect(lines()).toEqual(["log lost", "log is back"]);
 });
 
+test("a question that was asked in an outage has its whole time once the log is back, and what it fails with is no news", async () => {
+  const { clock, contact, lines, since } = scene();
+  const { promise, reject } = Promise.withResolvers<void>();
+  contact.failed("control topic", away);
+  await clock.advance(1_000);
+  const slow = contact.watch("unsaved tail", 4_000, () => new Promise(() => undefined));
+  slow.catch(() => undefined);
+  const failing = contact.watch("appends", 4_000, () => promise);
+  await clock.advance(3_500);
+  contact.answered("control topic");
+  const backMs = clock.now();
+  await clock.advance(1_000);
+  reject(away);
+  await expect(failing).rejects.toBe(away);
+  await clock.advance(2_999);
+  expect(lines()).toEqual(["log lost", "log is back"]);
+  await clock.advance(1);
+  expect([lines().at(-1), since("unsaved tail"), since("appends")]).toEqual(["log lost", backMs, undefined]);
+  await expect(contact.watch("appends", 4_000, () => Promise.reject(away))).rejects.toBe(away);
+  expect(since("appends")).toBe(backMs);
+});
+
 test("an answer in time, a refusal for good and an offset out of range are no loss, and errors are passed on", async () => {
   const { clock, contact, lines } = scene();
   for (const error of [new LogError("fatal", "no right"), new OffsetOutOfRange("t", 0, 1n, { low: 2n, high: 3n })])

@@ -15,6 +15,8 @@ export interface Learned {
 
 export class Baseline {
   #costs: readonly number[] = [];
+  /** Of the last costs; NaN: too few. */
+  #middle = Number.NaN;
   #base = Number.NaN;
   /** When it was last confirmed; NaN: not since it was recalled, at this age. */
   #atMs = Number.NaN;
@@ -24,6 +26,12 @@ export class Baseline {
   /** How often something was learned here: whether there is news. */
   get samples(): number {
     return this.#samples;
+  }
+
+  /** How many times the baseline the last batches' cost is; null: not known yet. */
+  get stretch(): number | null {
+    const stretch = this.#middle / this.#base;
+    return Number.isNaN(stretch) ? null : stretch;
   }
 
   /** null: nothing yet. */
@@ -45,18 +53,19 @@ export class Baseline {
   /**
    * @param cost of one unit, in ms
    * @param atMs monotonic
-   * @returns the last batches' cost, and how many times the baseline that is; 1 until it is known
+   * @returns the last batches' cost
    */
-  learn(cost: number, atMs: number): { readonly cost: number; readonly stretch: number } {
+  learn(cost: number, atMs: number): number {
     this.#samples++;
     this.#costs = [...this.#costs, cost].slice(-COSTS);
     const middle = [...this.#costs].sort((a, b) => a - b)[this.#costs.length >> 1] as number;
-    if (this.#costs.length < COSTS) return { cost: middle, stretch: 1 };
+    if (this.#costs.length < COSTS) return middle;
+    this.#middle = middle;
     const gapMs = Number.isNaN(this.#atMs) ? this.#ageMs : atMs - this.#atMs;
     this.#atMs = atMs;
     if (Number.isNaN(this.#base)) this.#base = middle;
     else if (middle < this.#base) this.#base += DOWN * (middle - this.#base);
     else this.#base += (middle - this.#base) * (1 - 2 ** (-gapMs / HALF_LIFE_MS));
-    return { cost: middle, stretch: middle / this.#base };
+    return middle;
   }
 }

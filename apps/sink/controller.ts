@@ -3,7 +3,8 @@
  * batches took. Pure: samples in, decision out, time comes with the samples. `npm run bench -- throttle` holds the
  * experiments that these constants stand on.
  *
- *   batch  so many units that their rows take 150 ms; down to 50 ms the more others are felt
+ *   batch  so many units that their rows take 150 ms; down to 50 ms the more others are felt,
+ *          and among several sinks fewer at once after a batch that took far longer
  *   rest   as long as the batch exceeded what it takes at rest: the sink never takes less than half of its time
  *
  * Errors do not come here (circuit.ts): a lock or a restart says nothing about how much the database can bear.
@@ -63,19 +64,48 @@ const UNITS_TELLING = UNITS_MIN / 2;
 /** About 5,000 rows of 220 bytes: larger batches gained nothing. */
 export const UNITS_MAX = 6_500;
 const UNITS_FIRST = 200;
+/**
+ * So many times a batch that told something the next one may be. The round trip is taken off a batch's time; where the first one was
+ * slow, as a database is when several sinks begin at once, a batch seems to cost nothing: one of 200 was followed by one of 6,500, for 1.8 s.
+ */
+const GROWTH = 4;
 /** Growing indexes and checkpoints stretch a free database's costs to here. */
 const STRETCH_IDLE = 1.5;
 /** A lock or a stall costs one bounded rest. */
 export const REST_MS_MAX = 500;
 /** Round trips kept: the least of them waited for nothing. */
 const TRIPS = 10;
+/**
+ * So many times the median's cost, one batch makes the next one of a sink that shares smaller: while batches are large, the median
+ * takes seconds, and sinks would save unevenly for so long. Of a sink alone, a single slow batch is luck.
+ */
+const SUDDEN = 2;
+/** Sinks compare every second; one that no longer does goes by itself. */
+const JOINED_MS = 5_000;
 
 export class AdaptiveController implements Controller {
   #unitsMax = UNITS_FIRST;
   #restMs = 0;
   #stretch = 1;
+  #way: Sample["way"] = "copy";
   readonly #baselines = { copy: new Baseline(), stage: new Baseline() };
   #trips: readonly number[] = [];
+  /** What all sinks feel, to what this one does, and until when that counts, by the clock of the samples. */
+  #joined = { factor: 1, untilMs: Number.NEGATIVE_INFINITY };
+
+  /** How many times their cost at rest this sink's last batches cost; null: not known yet. */
+  get felt(): number | null {
+    return this.#baselines[this.#way].stretch;
+  }
+
+  /**
+   * Goes by what all sinks feel instead of what this one feels by itself. By themselves they would not share evenly: under
+   * load a large batch costs less a unit than a small one, so whoever once was lucky and sent larger ones would go on to.
+   * @param factor what all feel, to what this one does @param atMs now, by the clock of the samples
+   */
+  join(factor: number, atMs: number): void {
+    this.#joined = { factor, untilMs: atMs + JOINED_MS };
+  }
 
   get memory(): Memory {
     const { copy, stage } = this.#baselines;
@@ -105,10 +135,14 @@ export class AdaptiveController implements Controller {
     this.#restMs = 0;
     // A trickle is never congestion.
     if (size < UNITS_TELLING) return;
-    const { cost, stretch } = this.#baselines[way].learn(workMs / size, atMs);
-    this.#stretch = stretch;
-    const targetMs = Math.max(TARGET_BUSY_MS, TARGET_MS * Math.min(1, (STRETCH_IDLE / stretch) ** 3));
-    this.#unitsMax = Math.min(UNITS_MAX, Math.max(UNITS_MIN, targetMs / cost));
-    this.#restMs = Math.min(REST_MS_MAX, totalMs * Math.max(0, 1 - STRETCH_IDLE / stretch));
+    const unitMs = workMs / size;
+    const cost = this.#baselines[way].learn(unitMs, atMs);
+    this.#way = way;
+    const shares = atMs < this.#joined.untilMs;
+    this.#stretch = (this.felt ?? 1) * (shares ? this.#joined.factor : 1);
+    const targetMs = Math.max(TARGET_BUSY_MS, TARGET_MS * Math.min(1, (STRETCH_IDLE / this.#stretch) ** 3));
+    const most = Math.min(UNITS_MAX, GROWTH * size);
+    this.#unitsMax = Math.min(most, Math.max(UNITS_MIN, targetMs / Math.max(cost, shares ? unitMs / SUDDEN : 0)));
+    this.#restMs = Math.min(REST_MS_MAX, totalMs * Math.max(0, 1 - STRETCH_IDLE / this.#stretch));
   }
 }

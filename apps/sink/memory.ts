@@ -1,7 +1,7 @@
 /**
  * What the controllers learned is one memory for all sinks, in the database, and outlasts each of them. Roles restart every day,
  * also under load: a sink that has to learn anew takes a busy database for a free one, and does not rest until the load has
- * gone once. And of sinks that each know another cost at rest, who knows the least rests most.
+ * gone once. And of sinks that each know another cost at rest, or feel another load, one rests more than the next.
  */
 import type { Clock } from "#lib/clock.ts";
 import type { Log } from "#lib/log.ts";
@@ -14,11 +14,13 @@ export interface KeeperParts {
   readonly controller: AdaptiveController;
   /** While the database is away it is the writer's to try it. */
   readonly storeIsAway: () => boolean;
+  /** Of all partitions, those that are this sink's, from 0 to 1. */
+  readonly part: () => number;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** Sinks that save agree this often; each costs a statement that reads two rows. */
+/** Sinks that save agree this often; each costs two or three statements of a row or two. */
 export const SHARE_EVERY_MS = 1_000;
 /** So old, what the sinks agreed on has aged in each of them, and one of them says what it is now. */
 const AGREED_MS = 3_000;
@@ -30,8 +32,9 @@ const TOLD_SHARE = 0.1;
 const WAYS = ["copy", "stage"] as const;
 
 /**
- * What one sink tells the others, and takes from them: the least that any of them knows counts, until it has aged. Each goes on
- * from the same cost and the same time, so that it ages in all as it would in one. Pure.
+ * What one sink tells the others, and takes from them. What a row costs at rest: the least that any of them knows counts,
+ * until it has aged. Each goes on from the same cost and the same time, so that it ages in all as it would in one. And how
+ * busy the database is: the mean of what they feel. Pure.
  */
 export class Sharing {
   readonly #controller: AdaptiveController;
@@ -58,6 +61,21 @@ export class Sharing {
     const taken = WAYS.filter((way) => !told.includes(way));
     this.#controller.recall(Object.fromEntries(taken.map((way) => [way, theirs[way]])), atMs);
     return Object.fromEntries(told.map((way) => [way, mine[way]]));
+  }
+
+  /**
+   * What all sinks feel follows each of them by its part. Where two tell at once one of them is passed over, until the next time.
+   * @param common what the database holds; null: nothing that is still true
+   * @param part of the partitions, from 0 to 1
+   * @param atMs now, by the clock of the samples
+   * @returns what it is to hold instead; null: this sink has nothing to tell
+   */
+  join(common: number | null, part: number, atMs: number): number | null {
+    const { felt } = this.#controller;
+    if (felt === null || part === 0) return null;
+    const joined = common === null ? felt : common ** (1 - part) * felt ** part;
+    this.#controller.join(joined / felt, atMs);
+    return joined;
   }
 
   #isNew(way: (typeof WAYS)[number]): boolean {
@@ -126,6 +144,27 @@ export class Keeper {
           WHERE NOT (p.unit_ms > 0 AND p.unit_ms <= EXCLUDED.unit_ms
                      AND p.learned_at > now() - interval '${AGREED_MS} milliseconds')`,
         [mine.map(([way]) => way), mine.map(([, { cost }]) => cost), mine.map(([, { ageMs }]) => ageMs)],
+        TIMEOUT_MS,
+      );
+    await this.#join();
+  }
+
+  /** A sink that has all partitions is alone, and goes by itself. */
+  async #join(): Promise<void> {
+    const { pool, clock, part } = this.#parts;
+    if (part() >= 1) return;
+    const [found] = await pool.query<{ stretch: number }>(
+      `SELECT stretch FROM spillway.stretch
+        WHERE felt_at > now() - interval '${AGREED_MS} milliseconds' AND stretch > 0 AND stretch < 'Infinity'`,
+      [],
+      TIMEOUT_MS,
+    );
+    const felt = this.#sharing.join(found?.stretch ?? null, part(), clock.elapsed());
+    if (felt !== null)
+      await pool.query(
+        `INSERT INTO spillway.stretch (stretch, felt_at) VALUES ($1, now())
+         ON CONFLICT (one) DO UPDATE SET stretch = EXCLUDED.stretch, felt_at = EXCLUDED.felt_at`,
+        [felt],
         TIMEOUT_MS,
       );
   }

@@ -9,6 +9,7 @@ import type { GroupReader } from "#lib/kafka/ports.ts";
 import { topicNames } from "#lib/log-settings.ts";
 import type { Metrics } from "#lib/metrics.ts";
 import { type Readiness, type Reason, reasons } from "#lib/operator.ts";
+import { readCheckpoints } from "#lib/postgres/checkpoints.ts";
 import { ensureIdentity, isWrongStore } from "#lib/postgres/identity.ts";
 import { migrate } from "#lib/postgres/migrate.ts";
 import { Pool } from "#lib/postgres/pool.ts";
@@ -171,8 +172,10 @@ export class Sink implements Task {
     const { log, clock, metrics, contact } = this.#surroundings;
     const { control, controlWriter, kafka } = connected;
     const reader = this.#groupReader(kafka, identity);
-    const announcer = new Announcer({ epoch: identity.epoch, control: controlWriter, reader, clock, contact });
     const lanes = new Lanes(reader, clock, log, this.#settings.SPILLWAY_SINK_WAITING_BYTES);
+    const saved = (partitions: readonly number[]) => readCheckpoints(pool, identity.epoch, partitions);
+    const told = { epoch: identity.epoch, control, writer: controlWriter, reader, lanes, saved };
+    const announcer = new Announcer({ ...told, clock, log, contact });
     const lag = new Lag({ topic: identity.topic, reader: connected.reader, lanes, clock, metrics });
     const moved = (nextOffsets: ReadonlyMap<number, bigint>): void => {
       announcer.offer(nextOffsets);
@@ -224,7 +227,8 @@ export class Sink implements Task {
       contact,
       metrics,
     });
-    const keeper = new Keeper({ pool, controller, storeIsAway, clock, log });
+    const part = (): number => lanes.partitions.length / identity.partitions;
+    const keeper = new Keeper({ pool, controller, storeIsAway, part, clock, log });
     const whole = new SavedWhole(identity.epoch, pool, connected, this.#surroundings, done);
     await runAll([announcer, keeper, writer, group, this.#trimmer, whole], signal, log);
   }

@@ -328,3 +328,33 @@ test("urgency takes the rest away, and nothing else", () => {
   expect(controller.decide(0.5).restMs).toBeCloseTo(restMs / 2);
   expect(controller.decide(1)).toMatchObject({ restMs: 0, unitsMax });
 });
+
+test("among several sinks one batch that takes far longer makes the next one smaller at once, and one spike only that one", () => {
+  for (const shares of [true, false]) {
+    const controller = new AdaptiveController();
+    const observe = (n: number, slowness: number): number => {
+      const { unitsMax: units } = controller.decide(0);
+      const rowsMs = 0.4 + slowness * units * UNIT_MS;
+      if (shares) controller.join(1, n * 1_000);
+      controller.observe({ atMs: n * 1_000, way: "copy", units, tripMs: 0.2, rowsMs, trips: 2, totalMs: rowsMs + 5 });
+      return controller.decide(0).unitsMax;
+    };
+    for (let n = 0; n < 10; n++) observe(n, 2);
+    const free = controller.decide(0).unitsMax;
+    expect(observe(10, 16)).toBeCloseTo(shares ? free / 4 : free, -1);
+    expect(observe(11, 2)).toBeCloseTo(free, -1);
+  }
+});
+
+test("a batch that seems to have cost nothing, since the round trip was slow, is followed by one of four times its size at most", () => {
+  const controller = new AdaptiveController();
+  const observe = (atMs: number, units: number, tripMs: number): number => {
+    controller.observe({ atMs, way: "copy", units, tripMs, rowsMs: 55, trips: 2, totalMs: 210 });
+    return controller.decide(0).unitsMax;
+  };
+  expect(observe(0, 200, 30)).toBe(800);
+  expect(observe(100, 60, 30)).toBe(240);
+  // The network's own time, and so what the rows took, is known from then on; five batches, and luck counts no more.
+  for (let n = 0; n < 5; n++) observe(200 + n, 60, 0.5);
+  expect(observe(300, 60, 0.5)).toBeCloseTo(150 / (54 / 60), 0);
+});

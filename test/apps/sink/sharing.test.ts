@@ -8,6 +8,7 @@ import { seeded } from "../../promises/support/workload.ts";
 /** What the database holds, as old as it is by now. */
 class Kept {
   #held: Partial<Record<Sample["way"], { cost: number; learnedAtMs: number }>> = {};
+  #stretch: number | null = null;
 
   at(nowMs: number): Memory {
     return Object.fromEntries(
@@ -20,10 +21,15 @@ class Kept {
     const held = told.map(([way, { cost, ageMs }]) => [way, { cost, learnedAtMs: nowMs - ageMs }]);
     this.#held = { ...this.#held, ...Object.fromEntries(held) };
   }
+
+  /** @param part of the partitions */
+  join(sharing: Sharing, part: number, nowMs: number): void {
+    this.#stretch = sharing.join(this.#stretch, part, nowMs) ?? this.#stretch;
+  }
 }
 
-/** A sink that compares what it knows once a second, beginning at a time of its own. */
-function sharer(kept: Kept, firstMs: number): { controller: Controller; adaptive: AdaptiveController } {
+/** A sink that compares what it knows once a second, beginning at a time of its own. @param part of the partitions */
+function sharer(kept: Kept, firstMs: number, part = 0): { controller: Controller; adaptive: AdaptiveController } {
   const adaptive = new AdaptiveController();
   const sharing = new Sharing(adaptive);
   let dueMs = firstMs;
@@ -34,6 +40,7 @@ function sharer(kept: Kept, firstMs: number): { controller: Controller; adaptive
       if (sample.atMs < dueMs) return;
       dueMs = sample.atMs + SHARE_EVERY_MS;
       kept.share(sharing, sample.atMs);
+      kept.join(sharing, part, sample.atMs);
     },
   };
   return { controller, adaptive };
@@ -142,4 +149,39 @@ test("nor does one without a batch forget for all: what is kept stays as young a
   for (let now = 2_000; now < 8 * 3_600_000; now += 1_000)
     if (sharing.news || now % 60_000 === 0) kept.share(sharing, now);
   expect(kept.at(8 * 3_600_000).copy?.ageMs).toBeLessThan(121_000);
+});
+
+describe("sinks of which one feels less than the others, by luck or since its rows are cheaper", () => {
+  const SINKS = 4;
+
+  /** Batches of each, by turns; those of the first cost half. */
+  function decisions(part: number): ReturnType<Controller["decide"]>[] {
+    const kept = new Kept();
+    const sinks = Array.from({ length: SINKS }, (_, n) => sharer(kept, n * 250, part));
+    for (let now = 0; now < 40_000; now += 200)
+      for (const [n, { controller }] of sinks.entries())
+        controller.observe(batch(now, now < 10_000 ? 70 : n === 0 ? 210 : 420));
+    return sinks.map(({ controller }) => controller.decide(0));
+  }
+
+  test("rest alike, for what all of them feel", () => {
+    const stretches = decisions(1 / SINKS).map(({ stretch }) => stretch);
+    // The mean of logarithms.
+    for (const stretch of stretches) expect(stretch / (6 / 2 ** (1 / SINKS))).toBeCloseTo(1, 0);
+    expect(Math.max(...stretches) / Math.min(...stretches)).toBeLessThan(1.2);
+    // And by themselves they do not.
+    const [lucky, other] = decisions(0).map(({ stretch }) => stretch);
+    expect((other ?? 0) / (lucky ?? 0)).toBeGreaterThan(1.9);
+  });
+
+  test("and one that others do not hear of any more goes by itself", () => {
+    const kept = new Kept();
+    const [alone, other] = [sharer(kept, 0, 0.5), sharer(kept, 0, 0.5)];
+    for (let now = 0; now < 20_000; now += 200)
+      for (const { controller } of [alone, other])
+        controller.observe(batch(now, now > 10_000 && controller === other.controller ? 420 : 70));
+    expect(alone.controller.decide(0).stretch).toBeGreaterThan(1.7);
+    for (let now = 20_000; now < 20_600; now += 200) alone.adaptive.observe(batch(now + 6_000, 70));
+    expect(alone.controller.decide(0).stretch).toBeCloseTo(1, 1);
+  });
 });

@@ -25,7 +25,8 @@ async function given() {
     controller: AdaptiveController,
     storeIsAway = () => false,
     pool: Pick<Pool, "query"> = store.pool,
-  ): Promise<void> => new Keeper({ pool, controller, storeIsAway, clock, log: silentLog }).run(stop.signal);
+    part = (): number => 1,
+  ): Promise<void> => new Keeper({ pool, controller, storeIsAway, part, clock, log: silentLog }).run(stop.signal);
   const kept = (): Promise<{ way: string }[]> =>
     store.database.query<{ way: string }>("SELECT way FROM spillway.pace ORDER BY way");
   /** A new sink, once it has recalled what there is. */
@@ -157,4 +158,45 @@ test("while the database is away nothing is kept, and nothing fails when it has 
     await clock.advance(MINUTE_MS);
     return (await kept()).length === 1;
   });
+});
+
+test("sinks feel one load together, a sink that is alone its own, and what nobody can feel is passed over", async () => {
+  const { store, clock, keep } = await given();
+  const [lucky, other, alone] = [new AdaptiveController(), new AdaptiveController(), new AdaptiveController()];
+  const parts = new Map([
+    [lucky, 0.5],
+    [other, 0.5],
+    [alone, 1],
+  ]);
+  for (const [controller, part] of parts)
+    void keep(
+      controller,
+      () => false,
+      store.pool,
+      () => part,
+    );
+  const round = async (luckyMs: number, otherMs: number): Promise<void> => {
+    feed(lucky, "copy", clock.elapsed(), luckyMs);
+    feed(other, "copy", clock.elapsed(), otherMs);
+    feed(alone, "copy", clock.elapsed(), otherMs);
+    await clock.advance(1_000);
+  };
+  const stretches = (): number[] => [lucky, other, alone].map((one) => one.decide(0).stretch);
+  await until("all know what a row costs at rest", async () => {
+    await round(20, 20);
+    return [lucky, other, alone].every(({ memory }) => Math.abs((memory.copy?.cost ?? 0) - 0.0198) < 0.001);
+  });
+  const agreed = (): Promise<unknown> =>
+    until("two feel nearly the same, and the third what it feels", async () => {
+      await round(40, 160);
+      const [a, b, c] = stretches() as [number, number, number];
+      // By themselves 2 and 8.
+      return a > 2.5 && b < 6.5 && b / a < 2 && Math.abs(c / 8 - 1) < 0.1;
+    });
+  await agreed();
+  for (const wrong of ["0", "-1", "'NaN'", "'Infinity'"]) {
+    await store.database.query(`UPDATE spillway.stretch SET stretch = ${wrong}, felt_at = now()`);
+    await agreed();
+  }
+  expect(await store.database.query("SELECT count(*)::int AS n FROM spillway.stretch")).toEqual([{ n: 1 }]);
 });

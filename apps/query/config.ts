@@ -23,7 +23,7 @@ export const querySettings = {
     otherwise: "the system's folder for temporary files",
   }),
   SPILLWAY_QUERY_CONNECTIONS_MAX: integer(
-    "Database connections of one query node; one is for look-ups, the others are for pages.",
+    "Database connections of one query node, 2 to 100; one is for look-ups, the others are for pages.",
     {
       default: 4,
       // Of a single one, nobody could tell whether a statement waits for the database or for another statement.

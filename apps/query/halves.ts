@@ -19,12 +19,15 @@ export function storeUnreachable(away: boolean, cause?: unknown): ProblemError {
 
 /**
  * A log's checkpoints begin once the log that it succeeds is saved whole: without one nobody can tell whether the rows of that
- * have all come, or some are missing again, as in a backup from before.
+ * have all come, or some are missing again, as in a backup from before; nor what of it is unsaved.
  * @param nextOffset the checkpoint of the snapshot; null: none
- * @throws ProblemError behind
+ * @throws ProblemError behind, to a page that reaches back into an earlier log
  */
-export function requireBegun({ succeeds, epoch }: ClientOrder, nextOffset: bigint | null): void {
-  if (!succeeds || nextOffset !== null) return;
+export function requireBegun(
+  { order: { succeeds, epoch }, query }: { readonly order: ClientOrder; readonly query: Pick<PageQuery, "after"> },
+  nextOffset: bigint | null,
+): void {
+  if (!succeeds || nextOffset !== null || query.after.epoch === epoch) return;
   const detail = `The log of epoch ${epoch} succeeds another one, of which the last events are being saved: try again.`;
   throw new ProblemError(problem("behind", detail));
 }

@@ -116,7 +116,7 @@ export class Reader {
     const rowsAfter = query.view === "merged" ? lookedAtFirst(view, order.epoch, query) : null;
     const saved = await this.#rows(lookUp, { events: found.events, rowsAfter });
     checkpoints.observe(order.partition, saved.nextOffset, pin.start);
-    if (!isInTail(reading, pin)) requireBegun(order, saved.nextOffset);
+    requireBegun(reading, saved.nextOffset);
     const nextOffset = saved.nextOffset ?? 0n;
     const from = saved.nextOffset ?? tail.logStart(order.partition);
     const covered = nextOffset > pin.next ? nextOffset : pin.next;
@@ -142,7 +142,10 @@ export class Reader {
     const { order, query } = reading;
     const { checkpoints, metrics, tail } = this.#parts;
     const known = checkpoints.known(order.partition);
-    if (query.view === "unsaved") this.#rereadFrom(order, known);
+    if (query.view === "unsaved") {
+      requireBegun(reading, known);
+      this.#rereadFrom(order, known);
+    }
     // The checkpoint went back since: what lies between is not in this pin.
     if (tail.partition(order.partition).start < pin.start) return null;
     const unsavedFrom = query.view === "unsaved" && known !== null && known > pin.start ? known : pin.start;
@@ -176,7 +179,7 @@ export class Reader {
       const saved = checkpoints.away ? null : await this.#orAway(this.#rows(reading, { events: [], rowsAfter: [] }));
       if (saved === null) throw storeUnreachable(true);
       checkpoints.observe(order.partition, saved.nextOffset, startBefore);
-      requireBegun(order, saved.nextOffset);
+      requireBegun(reading, saved.nextOffset);
       const covered = saved.nextOffset ?? 0n;
       const wanted = query.atLeast;
       if (wanted === null || comparePlaces(wanted, { epoch: order.epoch, offset: covered }) < 0)

@@ -40,6 +40,7 @@ export class Store {
   readonly #pagePool: Pool;
   readonly #wanted: Wanted;
   readonly #log: Log;
+  #hasRoom = false;
 
   constructor({ url, connectionsMax, budget, log, clock, metrics }: StoreParts) {
     const pool = (max: number, name: string): Pool =>
@@ -68,7 +69,9 @@ export class Store {
    * @throws BudgetDoesNotHold, StoreBelongsElsewhere, StoreNotUnicode, OffsetOutOfRange, ContinuityBroken; what database and log give
    */
   async open({ epoch, partitions }: LogIdentity, identities: readonly LogIdentity[], sameLog: SameLog): Promise<void> {
-    await requireRoom(this.#pagePool, this.#wanted, this.#log);
+    // Once: what comes after it may be tried for hours, twice a second.
+    if (!this.#hasRoom) await requireRoom(this.#pagePool, this.#wanted, this.#log);
+    this.#hasRoom = true;
     await migrate(this.#pagePool);
     await verifyIdentity(this.#pagePool, identities);
     await sameLog.proveSaved(await readCheckpoints(this.#pagePool, epoch, [...Array(partitions).keys()]));

@@ -2,7 +2,7 @@
  * Where the unsaved tail lays down what memory does not hold: a cache, made anew by each process. Segments go into one volume
  * until that is large enough, then into the next; a volume goes with its last segment and reader.
  */
-import { lstat, mkdir, readdir } from "node:fs/promises";
+import { lstat, mkdir, mkdtemp, readdir, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
@@ -90,15 +90,21 @@ export class Disk implements AsyncDisposable {
 
   /** LevelDB's lock tells the dead from the living: a folder whose process lives is refused. */
   async #sweep(): Promise<void> {
-    const { folder, log } = this.#parts;
+    const { folder, bytesMax, log } = this.#parts;
     let removed = 0;
     try {
       await mkdir(folder, { recursive: true });
+      // Whether it can be written shows now, and not in the outage that needs it.
+      if (bytesMax > 0) await rmdir(await mkdtemp(join(folder, "spillway-probe-")));
       for (const name of await readdir(folder))
         if (name.startsWith(FOLDER_PREFIX) && (await isOwn(join(folder, name))))
           removed += await destroyed(join(folder, name));
     } catch (error) {
-      log.warn("folder of the unsaved tail not swept", { folder, error: (error as Error).message });
+      log.warn(
+        "folder of the unsaved tail cannot be used: what memory does not hold will not be read. Set SPILLWAY_TAIL_FOLDER to " +
+          "one that this process may write",
+        { folder, error: (error as Error).message },
+      );
     }
     if (removed > 0) log.info("unsaved tails of dead processes removed", { folder, removed });
   }

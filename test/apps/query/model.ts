@@ -107,6 +107,8 @@ export class Model {
   readonly records: ModelRecord[] = [];
   nextOffset = 0n;
   checkpoint = 0n;
+  /** Whether epoch 2 has a checkpoint: not while something of epoch 1 is unsaved. */
+  begun = true;
   readonly #random: ReturnType<typeof randomFrom>;
 
   constructor(random: ReturnType<typeof randomFrom>) {
@@ -146,6 +148,7 @@ export class Model {
       saved.filter(({ event }) => wanted.has(event.id)).map(({ event, place }) => [event.id, place]),
     );
     const { checkpoint: nextOffset } = this;
+    if (!this.begun) return { nextOffset: null, places, rows: NONE, looked: LOOKED_AT_NONE };
     if (rowsAfter === null) return { nextOffset, places, rows: NONE, looked: LOOKED_AT_NONE };
     const above = rowsAfter.filter((offset) => offset >= nextOffset);
     const { rows, looked } = this.#rows(saved, selection, Math.max(0, scanMax - above.length));
@@ -153,12 +156,16 @@ export class Model {
     return { nextOffset, places, rows: rows === "all above" ? { events: [], cutAt: end } : rows, looked };
   }
 
+  checkpoints(): Map<number, bigint> {
+    return new Map(this.begun ? [[0, this.checkpoint]] : []);
+  }
+
   verdicts(events: readonly TailEvent[]): Verdicts {
     const places = events.map(({ clientId, id }) => {
       const row = this.truth(clientId).find((record) => record.event.id === id && this.isSaved(record));
       return row?.place ?? null;
     });
-    return { checkpoints: new Map([[0, this.checkpoint]]), places };
+    return { checkpoints: this.checkpoints(), places };
   }
 
   #rows(

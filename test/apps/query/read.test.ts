@@ -51,7 +51,7 @@ class Node {
       },
       checkpoints: async () => {
         if (this.storeError) throw this.storeError;
-        return new Map([[0, this.model.checkpoint]]);
+        return this.model.checkpoints();
       },
     };
     this.checkpoints = new Checkpoints({
@@ -428,6 +428,28 @@ test("with the database away, pages that need no saved rows are served, others a
   away.storeError = null;
   await away.checkpoints.refresh();
   expect((await away.read("a")).events).toEqual(truth.map(({ json }) => json));
+});
+
+test("of a log that succeeds one not saved whole yet, no page is short of that one's events, saved or not", async () => {
+  const begun = node();
+  const { model } = begun;
+  const views = ["merged", "saved", "unsaved"] as const;
+  model.begun = false;
+  // The tail begins anew at the log's start.
+  await begun.checkpoints.refresh();
+  begun.follow();
+  const unreachable = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+  for (const after of [ORIGIN, { epoch: 1, offset: 3n }])
+    for (const view of views) expect(await codeOf(begun.read("a", { view, after }))).toBe("behind");
+  const own = { view: "unsaved", after: { epoch: 2, offset: -1n } } as const;
+  expect((await begun.read("a", own)).events).not.toEqual([]);
+  begun.storeError = unreachable;
+  expect(await codeOf(begun.read("a", { view: "unsaved" }))).toBe("behind");
+  expect((await begun.read("a", own)).events).not.toEqual([]);
+  begun.storeError = null;
+  model.begun = true;
+  await begun.checkpoints.refresh();
+  for (const view of views) expect((await begun.read("a", { view })).events).not.toEqual([]);
 });
 
 test("what the database was not asked about is not told to caches as lasting, saved though it is", async () => {

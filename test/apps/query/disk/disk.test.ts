@@ -10,7 +10,7 @@ import { windowOf } from "../../../../apps/query/disk/window.ts";
 import { PartitionTail } from "../../../../apps/query/partition-tail.ts";
 import { ORIGIN } from "../../../../apps/query/places.ts";
 import { newFolder } from "../../../support/folder.ts";
-import { silentLog, someEvent } from "../../../support/records.ts";
+import { keptLog, silentLog, someEvent } from "../../../support/records.ts";
 import { until } from "../../../support/until.ts";
 import { ManualClock } from "../model.ts";
 
@@ -110,6 +110,20 @@ test("a folder that cannot be written to is told of, and no reason to end", asyn
   const tail = await filled(disk);
   expect([tail.segments, disk.trouble?.startsWith(`${file} does not take more`)]).toEqual([[], true]);
 });
+
+test.skipIf(process.platform !== "linux")(
+  "a folder that is there and takes nothing is told of before it is needed",
+  async () => {
+    const log = keptLog();
+    // Not even root may make something there.
+    await using _ = await Disk.open({ folder: "/proc/self", bytesMax: 1, log, clock });
+    expect(log.lines.map(({ level, message }) => [level, message])).toEqual([
+      ["warn", expect.stringMatching(/cannot be used: .* Set SPILLWAY_TAIL_FOLDER to one/)],
+    ]);
+    await using unused = await Disk.open({ folder: "/proc/self", bytesMax: 0, log, clock });
+    expect([log.lines.length, unused.trouble !== null]).toEqual([1, true]);
+  },
+);
 
 const LIVING = `
   import { Disk } from ${JSON.stringify(new URL("../../../../apps/query/disk/disk.ts", import.meta.url).href)};

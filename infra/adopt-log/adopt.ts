@@ -19,7 +19,8 @@ const TELL_EVERY_MS = 5_000;
 const SAVED_WITHIN_MS = HOLD_MS - 10_000;
 /** What was on its way to the log when events began to wait has arrived, or failed, by then. */
 const SETTLED_MS = 500;
-const ATTEMPTS = 10;
+/** Longer than brokers take to find that one of them is dead (9 s), and to elect leaders. */
+const ATTEMPTS = 30;
 const RETRY_MS = 1_000;
 
 export class Adoption {
@@ -49,20 +50,18 @@ export class Adoption {
       return;
     }
     await this.#requireAlone(identity, next);
-    await this.#requireNew(next);
+    await this.#requireNew(identity, next);
     this.#say(`In use is ${named(identity)}; ${named(next)} is to succeed it.`);
     await this.#untilNearlySaved(identity, signal);
     // That may have taken long.
     await this.#requireAlone(identity, next);
     const begunMs = this.#clock.elapsed();
     this.#say("Events wait from now on.");
-    await controlWriter.successor(identity.epoch, next);
     try {
+      await controlWriter.successor(identity.epoch, next);
       await this.#untilSaved(identity, next, begunMs, signal);
     } catch (error) {
-      if (this.#other(identity, next)) throw error;
-      await controlWriter.successor(identity.epoch, null);
-      this.#say("Events go on to the log that was in use: nothing was changed.");
+      if (!this.#other(identity, next)) await this.#withdraw(identity);
       throw error;
     }
     this.#say(`All is saved; ${identity.topic} is being closed for good.`);
@@ -76,6 +75,17 @@ export class Adoption {
     this.#say(
       `Delete ${identity.topic} when its saved records are no longer wanted for rebuilds: nothing else ever does.`,
     );
+  }
+
+  async #withdraw({ epoch }: LogIdentity): Promise<void> {
+    try {
+      await this.#connected.controlWriter.successor(epoch, null);
+      this.#say("Events go on to the log that was in use: nothing was changed.");
+    } catch (error) {
+      this.#log.warn("announcement not withdrawn", { error: (error as Error).message });
+      const within = `within ${HOLD_MS / 1_000} s`;
+      this.#say(`Events go on to the log that was in use by themselves, ${within}: nothing was changed.`);
+    }
   }
 
   /** Another log that is announced, by another command. */
@@ -96,12 +106,19 @@ export class Adoption {
   }
 
   /** @throws Error when the topic cannot become a log */
-  async #requireNew({ topic, partitions }: LogIdentity): Promise<void> {
+  async #requireNew(from: LogIdentity, { topic, partitions }: LogIdentity): Promise<void> {
     const { admin, control } = this.#connected;
     const known = control.identities().find((one) => one.topic === topic);
     if (known) throw new Error(`${named(known)} was a log before: what it holds is no new log. Give another --topic`);
     const facts = await admin.ensureTopic({ topic, partitions, config: EVENT_TOPIC_CONFIG });
     const { faults } = topicFaults(topic, facts);
+    // A topic that is made while a broker is away has one copy, for ever.
+    const copies = (await admin.facts(from.topic))?.replication ?? 0;
+    if (facts.replication < copies)
+      faults.push(
+        `Topic ${topic} has replication ${facts.replication}, and ${from.topic} has ${copies}: delete it, and run this ` +
+          "again once all brokers answer.",
+      );
     if (facts.partitions !== partitions)
       faults.push(
         `Topic ${topic} has ${facts.partitions} partitions and not ${partitions}: delete it, or name another.`,
@@ -132,7 +149,8 @@ export class Adoption {
   async #untilNearlySaved(identity: LogIdentity, signal: AbortSignal): Promise<void> {
     let toldMs = Number.NEGATIVE_INFINITY;
     for (;;) {
-      const unsaved = await this.#unsaved(identity);
+      // A leader may be moving.
+      const unsaved = await this.#insist("the log in use does not answer yet", () => this.#unsaved(identity));
       if (unsaved <= NEARLY_SAVED_RECORDS) return;
       if (this.#clock.elapsed() - toldMs >= TELL_EVERY_MS) {
         toldMs = this.#clock.elapsed();
@@ -151,7 +169,12 @@ export class Adoption {
       signal.throwIfAborted();
       const elapsedMs = this.#clock.elapsed() - begunMs;
       if (elapsedMs < SETTLED_MS) continue;
-      const unsaved = await this.#unsaved(identity);
+      const unsaved = await this.#unsaved(identity).catch((error: unknown) => {
+        // A leader may be moving, while there is time.
+        if (!isPassing(error) || elapsedMs > SAVED_WITHIN_MS) throw error;
+        this.#log.warn("the log in use does not answer yet", { error: error.message });
+        return Number.POSITIVE_INFINITY;
+      });
       const other = this.#other(identity, next);
       if (other !== undefined) throw announced(other);
       if (unsaved === 0) return;
@@ -169,13 +192,15 @@ export class Adoption {
       try {
         return await work();
       } catch (error) {
-        if (!(error instanceof LogError) || error.kind === "fatal" || attempt === ATTEMPTS) throw error;
+        if (!isPassing(error) || attempt === ATTEMPTS) throw error;
         this.#log.warn(failed, { error: error.message });
       }
       await this.#clock.sleep(RETRY_MS);
     }
   }
 }
+
+const isPassing = (error: unknown): error is LogError => error instanceof LogError && error.kind !== "fatal";
 
 const announced = ({ identity }: Successor): Error =>
   new Error(

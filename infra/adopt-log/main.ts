@@ -4,6 +4,7 @@ import { systemClock as clock } from "#lib/clock.ts";
 import { logLevel, readSettings } from "#lib/config.ts";
 import { connectLog } from "#lib/connect.ts";
 import { Contact } from "#lib/contact.ts";
+import { LogError } from "#lib/kafka/ports.ts";
 import { readKafkaAccess } from "#lib/kafka-access.ts";
 import { createLog } from "#lib/log.ts";
 import { logSettings, topicNames } from "#lib/log-settings.ts";
@@ -46,23 +47,33 @@ async function main(): Promise<void> {
   const kafkaAccess = readKafkaAccess(settings);
   const contact = new Contact({ brokers: kafkaAccess.brokers, log, clock });
   const stop = new AbortController();
-  process.once("SIGINT", () => stop.abort()).once("SIGTERM", () => stop.abort());
+  const end = (signal: string): void =>
+    stop.abort(new Error(`Stopped by ${signal}. Run it again with the same words to go over to the new log`));
+  process.once("SIGINT", end).once("SIGTERM", end);
   const surroundings = { log, clock, contact, kafkaAccess };
+  const next = topicNames({ ...settings, SPILLWAY_TOPIC: topic }).topic;
+  if (!TOPIC_NAME.test(next))
+    throw wrong(`--topic gives ${next}: a topic's name has up to ${TOPIC_NAME_MAX} of A-Z a-z 0-9 . _ -`);
   const connected = await connectLog("adopt-log", settings, surroundings, stop.signal, () => undefined);
   try {
-    const next = topicNames({ ...settings, SPILLWAY_TOPIC: topic }).topic;
     await new Adoption(connected, { log, clock, say }).run({ topic: next, partitions: count }, stop.signal);
   } finally {
     await connected.close();
   }
 }
 
+/** For a log that did not answer. */
+const REMEDY = "Run it again with the same words once every broker answers";
 /** As of SPILLWAY_PARTITIONS. */
 const PARTITIONS_MAX = 1_000;
+/** As Kafka has it. */
+const TOPIC_NAME_MAX = 249;
+const TOPIC_NAME = new RegExp(`^(?!\\.{1,2}$)[\\w.-]{1,${TOPIC_NAME_MAX}}$`);
 
 try {
   await main();
 } catch (error) {
-  process.stderr.write(`adopt-log: ${error instanceof Error ? error.message : String(error)}\n`);
+  const remedy = error instanceof LogError && error.kind !== "fatal" ? `. ${REMEDY}` : "";
+  process.stderr.write(`adopt-log: ${error instanceof Error ? error.message : String(error)}${remedy}\n`);
   process.exitCode = 1;
 }

@@ -21,6 +21,7 @@ interface Given {
   readonly unsaved?: number;
   readonly held?: bigint;
   readonly config?: object;
+  readonly replication?: number;
   /** So often the new topic's partitions have no leader yet. */
   readonly leaderless?: number;
   /** Each refusal of the closed topic's leaders takes so long. */
@@ -29,13 +30,25 @@ interface Given {
 }
 
 /** A log with so many unsaved records in each partition, and what the command did to it. */
-function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0, refusalMs = 0, old = OLD }: Given = {}) {
+function scene({
+  unsaved = 0,
+  held = 0n,
+  config = FIT,
+  replication = 3,
+  leaderless = 0,
+  refusalMs = 0,
+  old = OLD,
+}: Given = {}) {
   const clock = fakeClock();
   const state: {
     unsaved: number;
     identities: LogIdentity[];
     successor?: Successor;
     isClosed?: boolean;
+    /** So many of the next records for the control topic get no answer. */
+    unanswered?: number;
+    /** So many of the next questions for the ends of the log in use meet no leader. */
+    electing?: number;
     saved?: bigint[];
   } = {
     unsaved,
@@ -49,7 +62,7 @@ function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0, refusalMs
     admin: {
       facts: () =>
         Promise.resolve({ partitions: 2, replication: 3, config: state.isClosed ? CLOSED_TOPIC_CONFIG : FIT }),
-      ensureTopic: (spec: typeof NEW) => Promise.resolve({ partitions: spec.partitions, replication: 3, config }),
+      ensureTopic: (spec: typeof NEW) => Promise.resolve({ partitions: spec.partitions, replication, config }),
       offsets: () =>
         leaderless-- > 0
           ? Promise.reject(new LogError("retriable", "not the leader"))
@@ -61,7 +74,11 @@ function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0, refusalMs
     },
     reader: {
       offsets: (_: string, all: readonly number[]) => Promise.resolve(new Map(all.map((one) => [one, noRange]))),
-      leaderEnds: (_: string, all: readonly number[]) => Promise.resolve(new Map(all.map((one) => [one, 1_000_000n]))),
+      leaderEnds: (_: string, all: readonly number[]) => {
+        state.electing = (state.electing ?? 0) - 1;
+        if (state.electing >= 0) return Promise.reject(new LogError("retriable", "not the leader"));
+        return Promise.resolve(new Map(all.map((one) => [one, 1_000_000n])));
+      },
     },
     control: {
       identities: () => state.identities,
@@ -75,7 +92,8 @@ function scene({ unsaved = 0, held = 0n, config = FIT, leaderless = 0, refusalMs
     controlWriter: {
       successor: (epoch: number, next: LogIdentity | null) => {
         done.push(next ? `announce ${next.epoch} after ${epoch}` : "withdraw");
-        return Promise.resolve();
+        state.unanswered = (state.unanswered ?? 0) - 1;
+        return state.unanswered < 0 ? Promise.resolve() : Promise.reject(new LogError("retriable", "no end"));
       },
       identity: (next: LogIdentity) => {
         done.push(`adopt ${next.topic}`);
@@ -144,9 +162,40 @@ test("what is not saved in time is withdrawn well before events go on by themsel
   expect(done).toEqual(["announce 2 after 1", "withdraw"]);
 });
 
+test("an announcement that may have been stored is withdrawn, or else it is told how long events may wait", async () => {
+  for (const [unanswered, last] of [
+    [1, "Events go on to the log that was in use: nothing was changed."],
+    [2, "Events go on to the log that was in use by themselves, within 30 s: nothing was changed."],
+  ] as const) {
+    const { state, done, said, run } = scene();
+    state.unanswered = unanswered;
+    expect(await run()).toBe("no end");
+    expect([done, said.at(-1)]).toEqual([["announce 2 after 1", "withdraw"], last]);
+  }
+});
+
+test("leaders that move while events wait are waited for, as long as for what is unsaved", async () => {
+  for (const [electing, wanted] of [
+    [50, "adopted"],
+    [10_000, "not the leader"],
+  ] as const) {
+    const { clock, state, done, run } = scene();
+    const ended = run();
+    await clock.advance(300);
+    expect(done).toEqual(["announce 2 after 1"]);
+    state.electing = electing;
+    await clock.advance(21_000);
+    expect(await ended).toBe(wanted);
+    expect(done.at(-1)).toBe(wanted === "adopted" ? "adopt new" : "withdraw");
+  }
+});
+
 test("a topic that held records, or would break a promise, or was a log before is refused before anything happens", async () => {
   const held = scene({ held: 5n });
   expect(await held.run()).toMatch(/new has held records already/);
+  const thin = scene({ replication: 1 });
+  expect(await thin.run()).toMatch(/new has replication 1, and old has 3: delete it/);
+  expect(thin.done).toEqual([]);
   const unfit = scene({ config: { ...FIT, "cleanup.policy": "compact" } });
   expect(await unfit.run()).toMatch(/cleanup.policy=compact/);
   const before = scene();

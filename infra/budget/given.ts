@@ -5,6 +5,9 @@ import { LIMITS, QUERY_CONNECTIONS_MAX, QUERY_CONNECTIONS_MIN, SMALLEST, spillwa
 /** Far beyond any deployment, and far below where products lose digits. */
 const COUNT_MAX = 1_000_000;
 
+/** Less would ask for more connections than any database has. */
+export const UTILISATION_MIN = 0.01;
+
 /** Flags as `parseArgs` gives them. */
 export interface Given {
   readonly limit?: readonly string[];
@@ -75,7 +78,8 @@ function count(flag: string, text: string | undefined, fallback: number, least: 
 function share(text: string | undefined): number {
   if (text === undefined) return UTILISATION;
   const value = Number(text);
-  if (!(value > 0 && value <= 1)) throw new Error(`--utilisation "${text}": give a share of time, above 0 and up to 1`);
+  if (!/^\d*\.?\d+$/.test(text) || value < UTILISATION_MIN || value > 1)
+    throw new Error(`--utilisation "${text}": give a share of time, from ${UTILISATION_MIN} to 1`);
   return value;
 }
 
@@ -97,5 +101,9 @@ function loadFrom(text: string): Load {
     /^([\w.-]{1,60})=(\d{1,9}(?:\.\d{1,6})?)x(\d{1,9}(?:\.\d{1,6})?)$/.exec(text) ?? [];
   if (name === "")
     throw new Error(`--load "${text}": give NAME=RATExMS, statements a second and milliseconds each, as query=500x35`);
+  if (name === "sink" || name === "relay")
+    throw new Error(
+      `--load "${text}": a ${name} has one connection, and saves or sends at the pace of that. Name query, or others`,
+    );
   return { name, perSecond: Number(perSecond), ms: Number(ms) };
 }

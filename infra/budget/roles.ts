@@ -36,6 +36,9 @@ export function spillwayRoles({ query, queryConnections, sinks, relays }: Sizes)
   ];
 }
 
+/** By name. */
+export const SPILLWAYS: ReadonlySet<string> = new Set(spillwayRoles(SMALLEST).map(({ name }) => name));
+
 /** A plan of Spillway's roles alone, with the usual reserve and utilisation. */
 export function planOf(sizes: Sizes): Plan {
   return { roles: spillwayRoles(sizes), loads: [], utilisation: UTILISATION, reserved: RESERVED };
@@ -50,6 +53,7 @@ export interface Ready {
 /** From 120 on at least two of each, so that one may die; Spillway takes less than a third, the rest is the application's. */
 export const READY: readonly Ready[] = [
   { limit: 20, why: "Spillway alone", sizes: SMALLEST },
+  { limit: 20, why: "alone, two of each", sizes: { query: 2, queryConnections: 2, sinks: 2, relays: 1 } },
   { limit: 20, why: "beside an application", sizes: { ...SMALLEST, queryConnections: 2 } },
   { limit: 120, why: "beside an application", sizes: { query: 3, queryConnections: 4, sinks: 2, relays: 2 } },
   { limit: 400, why: "beside an application", sizes: { query: 8, queryConnections: 4, sinks: 4, relays: 2 } },

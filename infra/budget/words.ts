@@ -3,11 +3,8 @@ import { whole } from "../figures.ts";
 import {
   connectionsFor,
   connectionsNeeded,
-  deployStep,
-  limitFor,
   ownLoads,
   type Plan,
-  poolThatFits,
   processesThatFit,
   RESERVED,
   type Role,
@@ -19,7 +16,8 @@ import {
   statementsPerSecond,
   verdictOn,
 } from "./budget.ts";
-import { planOf, READY, type Ready } from "./roles.ts";
+import { planOf, READY, type Ready, SPILLWAYS } from "./roles.ts";
+import { changes, counted } from "./ways.ts";
 
 /** A round figure to compare by; what yours take, --load tells. */
 const PAGE_MS = 10;
@@ -98,6 +96,32 @@ function arithmetic(plan: Plan): string {
   return `${terms.join(" + ")}, busy ${plan.utilisation} of the time`;
 }
 
+/**
+ * What to set, where the plan holds under one of the limits at least, and carries its load: else something is to be changed first.
+ * @param limits that it was judged by
+ */
+export function settingLines(plan: Plan, limits: readonly number[]): string[] {
+  const own = plan.roles.filter(({ name, processes }) => SPILLWAYS.has(name) && processes > 0);
+  const declared = own.reduce((sum, role) => sum + roleConnections(role, true), 0);
+  const needed = connectionsNeeded(plan, true);
+  const held = limits.filter((limit) => verdictOn(needed, plan.reserved, limit) !== "over");
+  if (declared === 0 || held.length === 0 || shortages(plan).length > 0) return [];
+  const where = held.length === limits.length ? "" : ` on ${held.map(whole).join(", ")} connections,`;
+  return [
+    `Set,${where} in each process of Spillway that uses this database:`,
+    `  SPILLWAY_DATABASE_CONNECTIONS_MAX=${declared}`,
+    ...own
+      .filter(({ name }) => name === "query")
+      .map(({ connectionsEach }) => `  SPILLWAY_QUERY_CONNECTIONS_MAX=${connectionsEach} (query and web)`),
+  ];
+}
+
+/** Whether all limits bear the plan with a margin, and its pools carry its loads. */
+export function holds(plan: Plan, limits: readonly number[]): boolean {
+  const needed = connectionsNeeded(plan, true);
+  return limits.every((limit) => verdictOn(needed, plan.reserved, limit) === "fits") && shortages(plan).length === 0;
+}
+
 /** Whether a plan fits a limit, and what to change where it does not. */
 export function limitLines(plan: Plan, limit: number, cores: number | null): string[] {
   const [rest, deploy] = [connectionsNeeded(plan, false), connectionsNeeded(plan, true)];
@@ -125,50 +149,6 @@ function verdictWords({ reserved }: Plan, connections: number, limit: number): s
   }
 }
 
-/** Each is enough by itself. */
-function changes(plan: Plan, limit: number): string[] {
-  const taking = plan.roles.filter((role) => roleConnections(role, true) > 0);
-  const ways = [stepWay(plan, limit), ...taking.flatMap((role) => roleWays(plan, role, limit)), poolerWay(plan, limit)];
-  const raise = `raise max_connections to ${whole(limitFor(connectionsNeeded(plan, true), plan.reserved))} where you may: each connection is a process of the database`;
-  return ["  Change one of these:", ...[...ways, raise].filter((way) => way !== "").map((way) => `  - ${way}`)];
-}
-
-/** Only where the roles fit at rest: the deploy is what breaks the budget. */
-function stepWay(plan: Plan, limit: number): string {
-  if (verdictOn(connectionsNeeded(plan, false), plan.reserved, limit) !== "fits") return "";
-  const steps = plan.roles
-    .filter((role) => !role.standing && roleConnections(role, false) > 0)
-    .map((role) => [role, deployStep(plan, role, limit)] as const);
-  const words = steps.map(([{ name }, step]) =>
-    step === 0 ? `${name} by stopping one first` : `${name} ${whole(step)} at a time`,
-  );
-  return `deploy one role after another: ${words.join(", ")}`;
-}
-
-function roleWays(plan: Plan, role: Role, limit: number): string[] {
-  const pool = poolThatFits(plan, role, limit);
-  const processes = processesThatFit(plan, role, limit);
-  const setting = role.name === "query" ? " (SPILLWAY_QUERY_CONNECTIONS_MAX)" : "";
-  return [
-    pool === null || pool >= role.connectionsEach
-      ? ""
-      : `${role.name}: ${whole(pool)} connections each instead of ${whole(role.connectionsEach)}${setting}`,
-    processes === null || processes >= role.processes
-      ? ""
-      : `${role.name}: ${whole(processes)} instead of ${whole(role.processes)} processes`,
-  ];
-}
-
-function poolerWay(plan: Plan, limit: number): string {
-  const upstream = room(limit, plan.reserved);
-  if (upstream < 1) return "";
-  const loads = connectionsFor(plan.loads, plan.utilisation);
-  const most = `put PgBouncer (transaction mode) before the database, its processes with at most ${whole(upstream)} upstream connections together`;
-  if (plan.loads.length === 0) return `${most}; --load tells how many the work needs`;
-  const enough = loads <= upstream ? "" : ", so make statements fewer or faster, or take a larger database";
-  return `${most}; the work needs ${whole(loads)}${enough}`;
-}
-
 function sinkLines(plan: Plan, limit: number, cores: number | null): string[] {
   const sinks = plan.roles.find(({ name }) => name === "sink")?.processes ?? 0;
   const most = sinksMax(limit, cores);
@@ -186,10 +166,10 @@ export function shortageLines(plan: Plan): string[] {
 function shortageLine({ role, busy, needed, has, processes }: Shortage, utilisation: number): string {
   const remedy =
     processes > 0
-      ? `take ${whole(processes)} processes of ${whole(role.connectionsEach)}`
+      ? `take ${counted(processes, "process")} of ${whole(role.connectionsEach)}`
       : "give each process a larger pool";
   return (
-    `${role.name}: the load keeps ${busy.toLocaleString("en-US")} connections busy, and needs ${whole(needed)} where one is busy ` +
-    `${utilisation} of the time; there are ${whole(has)} for it: ${remedy}.`
+    `${role.name}: the pools do not carry the load. It keeps ${busy.toLocaleString("en-US")} connections busy, and needs ${whole(needed)} where one is busy ` +
+    `${utilisation} of the time; it has ${whole(has)} for that: ${remedy}.`
   );
 }

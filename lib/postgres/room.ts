@@ -23,6 +23,10 @@ interface Bound {
   readonly what: string;
   readonly most: number;
   readonly used: number;
+  /** For `npm run budget`: the limit as it is set, and what of it is not for pools. */
+  readonly flags: string;
+  /** Another way to make the budget hold, than a smaller one and a higher limit. */
+  readonly otherwise: string;
 }
 
 /** The declared connections can never be had. */
@@ -34,9 +38,12 @@ export class BudgetDoesNotHold extends Error {
 }
 
 const TIMEOUT_MS = 10_000;
+/** A person, a backup and a monitor; docs/budget reckons with them too. */
+const KEPT_FOR_PEOPLE = 3;
+const NO_RIGHT = "42501";
 /**
- * Everybody may see it. Backends of all users are counted, though what others' do is hidden from most. Superusers are bound by
- * neither CONNECTION LIMIT; what is reserved for them is left to people.
+ * Everybody may see it, unless somebody has taken that right away. Backends of all users are counted, though what others' do
+ * is hidden from most. Superusers are bound by neither CONNECTION LIMIT; what is reserved for them is left to people.
  */
 const ASK = `SELECT current_setting('max_connections')::int AS most,
     current_setting('superuser_reserved_connections')::int +
@@ -66,25 +73,25 @@ interface Answer extends Readonly<Record<"role" | "database", string>> {
  * @throws BudgetDoesNotHold; what the database gives
  */
 export async function requireRoom(pool: Pool, wanted: Wanted, log: Log): Promise<void> {
-  const pooled = await pool.pooled(TIMEOUT_MS);
-  const [answer] = await pool.query<Answer>(ASK, [], TIMEOUT_MS);
-  if (answer === undefined) return;
-  const bounds = boundsOf(answer);
-  const tightest = bounds.reduce((least, one) => (one.most < least.most ? one : least));
   const { share, budget, address } = wanted;
-  const facts = { ...wanted, held: wanted.held(), allowed: tightest.most, by: tightest.what, pooled };
-  if (budget > tightest.most)
-    throw new BudgetDoesNotHold(
-      `${budget} connections are declared, and the database ${address} gives at most ${tightest.most} (${tightest.what}). ` +
-        `Make pools and processes fit (npm run budget -- --limit ${tightest.most}) and declare what it says, or raise that limit.`,
-    );
-  log.info("connections reckoned", facts);
-  if (pooled) return;
-  if (budget > 0 && share > budget)
+  const pooled = await pool.pooled(TIMEOUT_MS);
+  if (!pooled && budget > 0 && share > budget)
     throw new BudgetDoesNotHold(
       `${budget} connections are declared for all processes together, and this one alone may open ${share}. ` +
         "Make its pool smaller (SPILLWAY_QUERY_CONNECTIONS_MAX), or declare more.",
     );
+  const bounds = await ask(pool, address, log);
+  const [first] = bounds;
+  if (first === undefined) return;
+  const tightest = bounds.reduce((least, one) => (one.most < least.most ? one : least), first);
+  const facts = { ...wanted, held: wanted.held(), allowed: tightest.most, by: tightest.what, pooled };
+  if (budget > tightest.most)
+    throw new BudgetDoesNotHold(
+      `${budget} connections are declared, and the database ${address} gives at most ${tightest.most} (${tightest.what}). ` +
+        `Make pools and processes fit (npm run budget -- ${tightest.flags}) and declare what it says, or raise that limit${tightest.otherwise}.`,
+    );
+  log.info("connections reckoned", facts);
+  if (pooled) return;
   if (share > tightest.most)
     log.warn(
       "database gives fewer connections than this role may open: make the pool smaller or raise the limit",
@@ -98,15 +105,45 @@ export async function requireRoom(pool: Pool, wanted: Wanted, log: Log): Promise
       });
 }
 
+/** @returns none where that may not be read: whoever may use the tables can do the work all the same */
+async function ask(pool: Pool, address: string, log: Log): Promise<Bound[]> {
+  try {
+    const answers = await pool.query<Answer>(ASK, [], TIMEOUT_MS);
+    return answers.flatMap(boundsOf);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== NO_RIGHT) throw error;
+    log.warn(
+      "connections not reckoned: its user may not read what tells of limits. " +
+        "GRANT SELECT ON pg_roles, pg_database, pg_stat_activity, pg_stat_database to it",
+      { error: (error as Error).message, address },
+    );
+    return [];
+  }
+}
+
 function boundsOf(answer: Answer): Bound[] {
   const server = {
     what: `max_connections ${answer.most}, less ${answer.reserved} reserved`,
     most: answer.most - answer.reserved,
     used: answer.used,
+    flags: `--limit ${answer.most} --reserve ${answer.reserved + KEPT_FOR_PEOPLE}`,
+    otherwise: "",
   };
   const limits = [
-    { what: `CONNECTION LIMIT of role ${answer.role}`, most: answer.role_most, used: answer.role_used },
-    { what: `CONNECTION LIMIT of database ${answer.database}`, most: answer.database_most, used: answer.database_used },
+    {
+      what: `CONNECTION LIMIT of role ${answer.role}`,
+      most: answer.role_most,
+      used: answer.role_used,
+      otherwise: "; of processes with a user of their own declare the sum by themselves",
+    },
+    {
+      what: `CONNECTION LIMIT of database ${answer.database}`,
+      most: answer.database_most,
+      used: answer.database_used,
+      otherwise: "",
+    },
   ];
-  return [server, ...limits.filter(({ most }) => most >= 0)];
+  // Superusers' connections are not among those.
+  const bounded = limits.map((one) => ({ ...one, flags: `--limit ${one.most} --reserve ${KEPT_FOR_PEOPLE}` }));
+  return [server, ...bounded.filter(({ most }) => most >= 0)];
 }

@@ -1,5 +1,6 @@
 /**
- * Never more database connections than configured, in outages and restarts too: a sink one, a query node four, ingest none.
+ * Never more database connections than configured, in outages and restarts too: a sink one, a relay one, a query node four,
+ * ingest none.
  * Attack: a crowd of readers while tables are locked, sessions are ended in storms, the server is killed and frozen, and
  * roles are killed and restarted, with every session of the server counted all the while; an hour of such faults in fast
  * motion, in random order, on a server of 20 connections with several of each role; and others who take all that they can get.
@@ -8,7 +9,10 @@ import pg from "pg";
 import { beforeAll, describe, expect, test } from "vitest";
 import { createProxy, type TcpProxy } from "../../infra/proxy.ts";
 import type { PostgresServer } from "../../infra/server.ts";
+import { installInto } from "../support/buffer.ts";
+import { uniqueTopic } from "../support/kafka.ts";
 import { privatePostgres, queryOnce } from "../support/postgres.ts";
+import { openPool } from "../support/store.ts";
 import { until } from "../support/until.ts";
 import { holdTransaction } from "./support/faults.ts";
 import { Sampler } from "./support/sampler.ts";
@@ -154,18 +158,21 @@ describe("one of each role, every session counted", () => {
 describe("a nasty hour in fast motion", () => {
   const CONNECTIONS_MAX = 20;
   const QUERY_CONNECTIONS = 3;
-  /** Two query nodes, a web node (a query node to the database), two sinks: 11 of the 17 that are not reserved. */
-  const HOUR: Readonly<Record<string, number>> = { "spillway-query": 3 * QUERY_CONNECTIONS, "spillway-sink": 2 };
+  /** Of one process. */
+  const EACH = { "spillway-query": QUERY_CONNECTIONS, "spillway-sink": 1, "spillway-relay": 1 } as const;
+  /** Two query nodes, a web node (a query node to the database), two sinks, two relays: 13 of the 17 that are not reserved. */
+  const HOUR = { "spillway-query": 3 * QUERY_CONNECTIONS, "spillway-sink": 2, "spillway-relay": 2 } as const;
   const ROUNDS = 2;
 
   test("no role ever exceeds its share, whatever comes in whatever order", { timeout: 300_000 }, async () => {
     await using postgres = await privatePostgres({ max_connections: String(CONNECTIONS_MAX) });
+    await installInto(postgres.url);
     const sampler = new Sampler(postgres.url, { by: "application_name", budget: HOUR });
     await using spillway = await startSpillway({
       databaseUrl: postgres.url,
       env: {
         SPILLWAY_QUERY_CONNECTIONS_MAX: String(QUERY_CONNECTIONS),
-        SPILLWAY_DATABASE_CONNECTIONS_MAX: "11",
+        SPILLWAY_DATABASE_CONNECTIONS_MAX: "13",
       },
     });
     const seed = newSeed("hour");
@@ -175,6 +182,20 @@ describe("a nasty hour in fast motion", () => {
     await spillway.start("ingest");
     const nodes = [await spillway.start("query"), await spillway.start("query"), await spillway.start("web")];
     const sinks = [await spillway.start("sink"), await spillway.start("sink")];
+    // To a log of their own: what they publish nobody has sent.
+    const relayed = { SPILLWAY_TOPIC: uniqueTopic() };
+    const relays = [await spillway.start("relay", relayed), await spillway.start("relay", relayed)];
+    const application = openPool(postgres.url, 1, "application");
+    await using _application = { [Symbol.asyncDispose]: () => application.close() };
+    let emitted = 0;
+    const emit = async (): Promise<void> => {
+      try {
+        await application.query("SELECT spillway.emit('a', 'moved')", [], 1_500);
+        emitted++;
+      } catch {
+        // Its database is away: as much as that it knows by itself.
+      }
+    };
     let round = 0;
     const load = async (): Promise<void> => {
       const pages = Array.from({ length: READERS }, (_, n) =>
@@ -191,14 +212,26 @@ describe("a nasty hour in fast motion", () => {
         seed: seed + ++round,
         name: `hour${round}-`,
       };
-      await Promise.all([...pages, produce(spillway.producer, writing)]);
+      await Promise.all([...pages, produce(spillway.producer, writing), emit()]);
     };
-    const gone = (role: Role, name: string): Promise<unknown> =>
+    const backlog = async (): Promise<{ waiting: string; set_aside: string; recorded: string }> => {
+      const [found] = await spillway.database.query<{ waiting: string; set_aside: string; recorded: string }>(
+        `SELECT waiting, set_aside,
+           (SELECT count(*) FROM spillway.event_buffer WHERE recorded IS NOT NULL) AS recorded FROM spillway.backlog_total`,
+      );
+      if (found === undefined) throw new Error("the event buffer tells nothing");
+      return found;
+    };
+    const gone = (role: Role, name: keyof typeof EACH): Promise<unknown> =>
       until(`the sessions of ${role.name} are gone`, async () => {
         const left = await spillway.database.query("SELECT FROM pg_stat_activity WHERE application_name = $1", [name]);
-        return left.length <= (HOUR[name] ?? 0) - (name === "spillway-sink" ? 1 : QUERY_CONNECTIONS);
+        return left.length <= HOUR[name] - EACH[name];
       });
-    const replaced = async (role: Role, name: string, end: (role: Role) => Promise<unknown>): Promise<void> => {
+    const replaced = async (
+      role: Role,
+      name: keyof typeof EACH,
+      end: (role: Role) => Promise<unknown>,
+    ): Promise<void> => {
       await Promise.all([end(role), load()]);
       await gone(role, name);
       await role.launch();
@@ -228,20 +261,22 @@ describe("a nasty hour in fast motion", () => {
         await load();
       },
       "tables are locked": async () => {
-        const lock = "LOCK TABLE spillway.event, spillway.checkpoint IN ACCESS EXCLUSIVE MODE";
-        // Who waits for both may be the one that PostgreSQL sends away, where somebody has one of them and wants the other.
+        const lock = "LOCK TABLE spillway.event, spillway.checkpoint, spillway.event_buffer IN ACCESS EXCLUSIVE MODE";
+        // Who waits for all of them may be the one that PostgreSQL sends away, where somebody has one of them and wants another.
         await using _lock = await until("the tables are locked", () => holdTransaction(postgres.url, lock));
         await load();
       },
       "a sink is killed": () => replaced(pick(sinks), "spillway-sink", (role) => role.kill()),
       "a sink is stopped": () => replaced(pick(sinks), "spillway-sink", (role) => role.app.stop()),
+      "a relay is killed": () => replaced(pick(relays), "spillway-relay", (role) => role.kill()),
+      "a relay is stopped": () => replaced(pick(relays), "spillway-relay", (role) => role.app.stop()),
       "a node is killed": () => replaced(pick(nodes), "spillway-query", (role) => role.kill()),
       "a node is stopped": () => replaced(pick(nodes), "spillway-query", (role) => role.app.stop()),
-      "a node is frozen": async () => {
-        const { app } = pick(nodes);
-        app.freeze();
+      "a node and a relay are frozen": async () => {
+        const apps = [pick(nodes).app, pick(relays).app];
+        for (const app of apps) app.freeze();
         await sampler.counts(50);
-        app.thaw();
+        for (const app of apps) app.thaw();
       },
     };
     const order: string[] = [];
@@ -254,11 +289,20 @@ describe("a nasty hour in fast motion", () => {
     await load();
     await spillway.saved(90_000);
     for (const node of nodes) await spillway.reader.patientPage(node, { clientId: "a", view: "saved" });
-    console.log(`hour: ${sampler.samples} samples, at most ${JSON.stringify(Object.fromEntries(sampler.most))}`);
+    await until("nothing waits in the event buffer", async () => (await backlog()).waiting === "0", {
+      limitMs: 90_000,
+    });
+    console.log(
+      `hour: ${emitted} emitted, ${sampler.samples} samples, at most ${JSON.stringify(Object.fromEntries(sampler.most))}`,
+    );
     expect(sampler.samples).toBeGreaterThan(1_000);
     // The count is real.
     expect(sampler.most.get("spillway-sink")).toBe(2);
     expect(sampler.most.get("spillway-query")).toBeGreaterThan(QUERY_CONNECTIONS);
+    expect(sampler.most.get("spillway-relay")).toBe(2);
+    const { recorded, set_aside } = await backlog();
+    expect([Number(recorded) >= emitted, set_aside]).toEqual([true, "0"]);
+    expect(emitted).toBeGreaterThan(ROUNDS * 10);
     await spillway.check({ okIds: 500, rows: 500 });
   });
 });

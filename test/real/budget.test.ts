@@ -46,7 +46,7 @@ test("a database away at start stops no role; one that cannot give the budget st
     expect(await app.exit()).toBe(1);
     expect(app.lines.join("\n")).toContain(
       `18 connections are declared, and the database ${host}${pathname} gives at most 17 (max_connections 20, less 3 reserved). ` +
-        "Make pools and processes fit (npm run budget -- --limit 17) and declare what it says, or raise that limit.",
+        "Make pools and processes fit (npm run budget -- --limit 20 --reserve 6) and declare what it says, or raise that limit.",
     );
   }
 });

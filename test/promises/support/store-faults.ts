@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import pg from "pg";
 import { partitionOf } from "#lib/partition.ts";
 import { queryOnce } from "../../support/postgres.ts";
+import { until } from "../../support/until.ts";
 
 /**
  * SIGSTOP for a server's process and all its backends, which have process groups of their own.
@@ -70,15 +71,24 @@ export async function takeAllConnections(url: string): Promise<AsyncDisposable> 
       taken.push(client);
     }
   };
-  const left = `SELECT count(pg_terminate_backend(pid))::int AS n FROM pg_stat_activity WHERE application_name LIKE 'spillway%'`;
-  await fill();
-  for (;;) {
+  // All that its user may have, less what others than Spillway hold, this crowd among them.
+  const left = `SELECT current_setting('max_connections')::int - CASE WHEN usesuper THEN 0 ELSE
+      current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0)
+    END - (SELECT count(*) FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND application_name NOT LIKE 'spillway%')::int AS n
+    FROM pg_user WHERE usename = session_user`;
+  const end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'spillway%'";
+  let full = 0;
+  await until("every connection is taken", async () => {
+    await fill();
     const [first] = taken;
     if (first === undefined) throw new Error("no connection was to be had");
     const { rows } = await first.query<{ n: number }>(left);
-    if (rows[0]?.n === 0) break;
-    await fill();
-  }
+    // A backend that is about to go keeps its slot for a moment: two looks must agree.
+    full = rows[0]?.n === 0 ? full + 1 : 0;
+    if (full === 0) await first.query(end);
+    return full === 2;
+  });
   return {
     [Symbol.asyncDispose]: async () => {
       await Promise.all(taken.map((client) => client.end()));

@@ -12,6 +12,7 @@ import { hasPgBouncer, startPgBouncer } from "../../support/pgbouncer.ts";
 import { privatePostgres, queryOnce } from "../../support/postgres.ts";
 import { keptLog } from "../../support/records.ts";
 import { openPool } from "../../support/store.ts";
+import { until } from "../../support/until.ts";
 
 let postgres: PostgresServer & AsyncDisposable;
 const run = (statement: string): Promise<unknown[]> => queryOnce(postgres.url, statement);
@@ -23,6 +24,7 @@ beforeAll(async () => {
   await run("CREATE ROLE favoured LOGIN IN ROLE pg_use_reserved_connections");
   await run("CREATE ROLE narrow LOGIN CONNECTION LIMIT 5");
   await run("CREATE DATABASE small CONNECTION LIMIT 3");
+  await run("CREATE DATABASE hardened");
 });
 afterAll(() => postgres.remove());
 
@@ -50,17 +52,18 @@ async function asked(url: string, share: number, budget: number): Promise<unknow
 const fits = (allowed: number): unknown => [expect.objectContaining({ message: "connections reckoned", allowed })];
 
 describe("a declared budget", () => {
+  const OWN_USERS = "; of processes with a user of their own declare the sum by themselves";
   test.each([
-    ["plain", "spillway", 13, "max_connections 20, less 7 reserved"],
-    ["favoured", "spillway", 17, "max_connections 20, less 3 reserved"],
-    ["spillway", "small", 17, "max_connections 20, less 3 reserved"],
-    ["narrow", "spillway", 5, "CONNECTION LIMIT of role narrow"],
-    ["narrow", "small", 3, "CONNECTION LIMIT of database small"],
-  ])("of role %s in database %s holds up to %i: %s", async (role, database, most, why) => {
+    ["plain", "spillway", 13, "max_connections 20, less 7 reserved", "--limit 20 --reserve 10", ""],
+    ["favoured", "spillway", 17, "max_connections 20, less 3 reserved", "--limit 20 --reserve 6", ""],
+    ["spillway", "small", 17, "max_connections 20, less 3 reserved", "--limit 20 --reserve 6", ""],
+    ["narrow", "spillway", 5, "CONNECTION LIMIT of role narrow", "--limit 5 --reserve 3", OWN_USERS],
+    ["narrow", "small", 3, "CONNECTION LIMIT of database small", "--limit 3 --reserve 3", ""],
+  ])("of role %s in database %s holds up to %i: %s", async (role, database, most, why, flags, otherwise) => {
     expect(await asked(as(role, database), 2, most)).toEqual(fits(most));
     expect(await asked(as(role, database), 2, most + 1)).toBe(
       `SPILLWAY_DATABASE_CONNECTIONS_MAX: ${most + 1} connections are declared, and the database here gives at most ${most} (${why}). ` +
-        `Make pools and processes fit (npm run budget -- --limit ${most}) and declare what it says, or raise that limit.`,
+        `Make pools and processes fit (npm run budget -- ${flags}) and declare what it says, or raise that limit${otherwise}.`,
     );
   });
 
@@ -90,8 +93,16 @@ describe("without a declared budget", () => {
     const others = Array.from({ length: 10 }, () => new pg.Client({ connectionString: as("favoured", "postgres") }));
     await Promise.all(others.map((client) => client.connect()));
     try {
+      // A backend lives on for a moment after its client has gone.
+      const onlyOthers = (): Promise<unknown> =>
+        until("nobody else has a backend", async () => {
+          const found = await others[0]?.query("SELECT sum(numbackends)::int AS used FROM pg_stat_database");
+          return found?.rows[0]?.used === others.length;
+        });
+      await onlyOthers();
       // With its own first: 11 of 13.
       expect(await asked(as("plain"), 3, 0)).toEqual(fits(13));
+      await onlyOthers();
       expect(await asked(as("plain"), 4, 0)).toEqual([
         expect.objectContaining({ level: "info" }),
         expect.objectContaining({ level: "warn", most: 13, used: 11, share: 4, held: 1 }),
@@ -99,6 +110,28 @@ describe("without a declared budget", () => {
     } finally {
       await Promise.all(others.map((client) => client.end()));
     }
+  });
+});
+
+describe("where statistics and roles are hidden from its user", () => {
+  test("nobody is stopped for that: it is told what to grant, and what can be judged without them is", async () => {
+    const [url, server] = [as("plain", "hardened"), as("spillway", "hardened")];
+    for (const view of ["pg_stat_activity", "pg_stat_database", "pg_roles"]) {
+      await queryOnce(server, `REVOKE SELECT ON ${view} FROM PUBLIC`);
+      const told = {
+        level: "warn",
+        message: expect.stringContaining("GRANT SELECT ON pg_roles, pg_database, pg_stat_activity, pg_stat_database"),
+        error: `permission denied for view ${view}`,
+        address: "here",
+      };
+      expect(await asked(url, 2, 18)).toEqual([told]);
+      await queryOnce(server, `GRANT SELECT ON ${view} TO PUBLIC`);
+    }
+    await queryOnce(server, "REVOKE SELECT ON pg_stat_activity FROM PUBLIC");
+    expect(await asked(url, 4, 3)).toMatch(/this one alone may open 4/);
+    // What the warning says helps.
+    await queryOnce(server, "GRANT SELECT ON pg_roles, pg_database, pg_stat_activity, pg_stat_database TO plain");
+    expect(await asked(url, 2, 13)).toEqual(fits(13));
   });
 });
 

@@ -10,6 +10,7 @@ import { parseKeys } from "#lib/access.ts";
 import { type Declarations, readSettings } from "#lib/config.ts";
 import { logSettings } from "#lib/log-settings.ts";
 import { createMetrics } from "#lib/metrics.ts";
+import { PROBLEMS } from "#lib/problem.ts";
 import { ingestSettings } from "../../apps/ingest/config.ts";
 import { querySettings } from "../../apps/query/config.ts";
 import { relaySettings } from "../../apps/relay/config.ts";
@@ -121,7 +122,9 @@ describe("compose", () => {
 describe("dashboard and rules", () => {
   const dashboard = read("infra/compose/grafana/dashboards/spillway.json");
   const { panels } = JSON.parse(dashboard) as { panels: { title: string; targets: { expr: string }[] }[] };
-  const [rules] = documents("infra/compose/rules.yml") as [{ groups: { rules: { expr: string }[] }[] }];
+  const [rules] = documents("infra/compose/rules.yml") as [
+    { groups: { rules: { expr: string; annotations: { summary: string } }[] }[] },
+  ];
   const expressions = [
     ...panels.flatMap(({ targets }) => targets.map(({ expr }) => expr)),
     ...rules.groups.flatMap((group) => group.rules.map(({ expr }) => expr)),
@@ -137,11 +140,23 @@ describe("dashboard and rules", () => {
     );
     expect(missing).toEqual([]);
     const table = read("lib/metrics.ts");
-    const labels = expressions.flatMap((expr) =>
-      [...expr.matchAll(/by \(([^)]+)\)/g)].flatMap(([, by]) => by?.split(", ") ?? []),
-    );
-    const given = ["le", "instance"];
+    const labels = expressions.flatMap((expr) => [
+      ...[...expr.matchAll(/by \(([^)]+)\)/g)].flatMap(([, by]) => by?.split(", ") ?? []),
+      ...[...expr.matchAll(/(\w+)(?:=|!)~?"/g)].flatMap(([, matched]) => matched ?? []),
+    ]);
+    expect(labels).toContain("code");
+    const given = ["le", "instance", "job"];
     expect(labels.filter((label) => !given.includes(label) && !table.includes(`"${label}"`))).toEqual([]);
+  });
+
+  test("an alert tells of labels that its expression leaves, and refusals of codes that there are", () => {
+    for (const { expr, annotations } of rules.groups.flatMap((group) => group.rules)) {
+      const told = [...annotations.summary.matchAll(/\$labels\.(\w+)/g)].map(([, label]) => label ?? "");
+      const left = expr.startsWith("up{") ? ["instance", "job"] : (/by \(([^)]+)\)/.exec(expr)?.[1]?.split(", ") ?? []);
+      expect(told.filter((label) => !left.includes(label))).toEqual([]);
+      const codes = /code=~"([^"]+)"/.exec(expr)?.[1]?.split("|") ?? [];
+      expect(codes.filter((code) => !(code in PROBLEMS))).toEqual([]);
+    }
   });
 
   test("each panel has its title and a place of its own", () => {
@@ -156,6 +171,7 @@ describe("kubernetes", () => {
   interface Container {
     readonly command: readonly string[];
     readonly env: readonly { readonly name: string; readonly value: string }[];
+    readonly envFrom: readonly { readonly secretRef?: { readonly name: string } }[];
     readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
     readonly livenessProbe: Probe;
     readonly readinessProbe: Probe;
@@ -171,7 +187,11 @@ describe("kubernetes", () => {
       readonly strategy: { readonly rollingUpdate: { readonly maxSurge: number } };
       readonly template: {
         readonly metadata: { readonly labels: object };
-        readonly spec: { readonly containers: readonly Container[]; readonly terminationGracePeriodSeconds: number };
+        readonly spec: {
+          readonly containers: readonly Container[];
+          readonly terminationGracePeriodSeconds: number;
+          readonly volumes?: readonly { readonly emptyDir?: { readonly sizeLimit: string } }[];
+        };
       };
     };
   }
@@ -218,6 +238,21 @@ describe("kubernetes", () => {
     expect(parseKeys(shared["SPILLWAY_KEYS"] ?? "").size).toBe(1);
   });
 
+  test("a relay takes the database of its own secret, and declares its pods' connections there", () => {
+    const { stringData } = named("Secret", "relay");
+    const { replicas, template, strategy } = named("Deployment", "relay").spec;
+    expect(template.spec.containers[0]?.envFrom.at(-1)?.secretRef?.name).toBe("relay");
+    expectSettings({ KAFKA_BROKERS: "a:1", ...stringData }, "relay");
+    expect(Number(stringData["SPILLWAY_DATABASE_CONNECTIONS_MAX"])).toBe(replicas + strategy.rollingUpdate.maxSurge);
+  });
+
+  test("a query pod's volume has room beside all that its tail may put there", () => {
+    const [volume] = named("Deployment", "query").spec.template.spec.volumes ?? [];
+    const gibibytes = Number(/^(\d+)Gi$/.exec(volume?.emptyDir?.sizeLimit ?? "")?.[1]);
+    const settings = readSettings(querySettings, { KAFKA_BROKERS: "a:1", DATABASE_URL: "postgres://a" });
+    expect(gibibytes * 2 ** 30).toBeGreaterThanOrEqual(settings.SPILLWAY_TAIL_DISK_BYTES * 1.2);
+  });
+
   test("a rollout opens as many connections as the page says, and PgBouncer holds the budget whatever is deployed", () => {
     const pods = (name: string): number => {
       const { replicas, strategy } = named("Deployment", name).spec;
@@ -247,7 +282,8 @@ describe("heroku", () => {
   test("the Procfile starts roles with settings that they have, made from what Heroku gives", () => {
     const given = {
       KAFKA_URL: "kafka+ssl://a.example.org:9096,kafka+ssl://b.example.org:9096",
-      DATABASE_URL: "postgres://me:hunter2@db.example.org:5432/x",
+      // Some add-ons and hands put parameters behind it.
+      DATABASE_URL: "postgres://me:hunter2@db.example.org:5432/x?sslmode=require",
     };
     expect(lines.map((line) => line.split(":")[0])).toEqual(["web", "sink"]);
     mkdirSync(join(folder, "node_modules/.bin"), { recursive: true });
@@ -268,11 +304,22 @@ describe("heroku", () => {
           .map((one) => one.split(/=(.*)/).slice(0, 2) as [string, string]),
       );
       expect(roleOf(main)).toBe(name);
-      expect(environment["DATABASE_URL"]).toBe(`${given.DATABASE_URL}?sslmode=no-verify`);
+      expect(environment["DATABASE_URL"]).toBe("postgres://me:hunter2@db.example.org:5432/x?sslmode=no-verify");
       expect(readSettings(logSettings, environment).KAFKA_BROKERS).toEqual(given.KAFKA_URL.split(","));
       const { KAFKA_BROKERS = "", DATABASE_URL = "", HOST = "127.0.0.1" } = environment;
       expectSettings({ KAFKA_BROKERS, DATABASE_URL, HOST }, name);
     }
+  });
+
+  test("the page declares the connections of its dynos, old and new", () => {
+    const plan = planOf({ query: 1, queryConnections: 4, sinks: 1, relays: 0 });
+    const declared = connectionsNeeded(plan, true);
+    const page = read("docs/deployment/README.md");
+    expect(page).toContain(`SPILLWAY_DATABASE_CONNECTIONS_MAX=${declared}`);
+    expect(page).toContain(
+      `(4 + 1) × 2 while old and new dynos overlap, and ${plan.reserved} reserved, are ${declared + plan.reserved} of 20`,
+    );
+    expect(verdictOn(declared, plan.reserved, 20)).toBe("fits");
   });
 });
 
@@ -312,14 +359,47 @@ describe("the image", () => {
     roleOf(/CMD \["node", "(.+)"\]/.exec(read("Dockerfile"))?.[1] ?? "");
   });
 
+  /** What a file of ours imports, types aside: files by their paths, packages by their names. */
+  const importsOf = (path: string): string[] =>
+    [...read(path).matchAll(/^(?:import|export) (?!type )(?:[^"=(;]*? from )?"([^"]+)"/gm)].flatMap(
+      ([, named = ""]) => {
+        if (named.startsWith("node:")) return [];
+        if (named.startsWith(".")) return [join(path, "..", named)];
+        return [named.startsWith("#") ? named.slice(1) : (/^(@[^/]+\/)?[^/]+/.exec(named)?.[0] ?? named)];
+      },
+    );
+
+  /** Packages that a program imports, by itself or through files of ours. */
+  function packagesOf(main: string): string[] {
+    const found = new Set([main]);
+    for (const one of found) if (one.endsWith(".ts")) for (const imported of importsOf(one)) found.add(imported);
+    return [...found].filter((one) => !/\.(ts|json)$/.test(one));
+  }
+
+  test("roles and operators' commands need no package that npm ci --omit=dev leaves out", () => {
+    const { dependencies } = JSON.parse(read("package.json")) as { dependencies: Record<string, string> };
+    const commands = ["adopt-log/main.ts", "budget/main.ts", "buffer/main.ts", "dead-letters/main.ts", "keys.ts"];
+    const programs = [
+      ...Object.keys(ROLES).map((role) => `apps/${role}/main.ts`),
+      ...commands.map((one) => `infra/${one}`),
+    ];
+    const missing = programs.flatMap((main) =>
+      packagesOf(main)
+        .filter((name) => !(name in dependencies))
+        .map((name) => `${main}: ${name}`),
+    );
+    expect(missing).toEqual([]);
+    expect(packagesOf("apps/sink/main.ts")).toEqual(expect.arrayContaining(["pg", "fastify"]));
+  });
+
   test.skipIf(!has("hadolint"))("hadolint takes both Dockerfiles", () => {
     for (const file of ["Dockerfile", "infra/compose/pgbouncer/Dockerfile"])
       execFileSync("hadolint", ["--failure-threshold", "error", join(root, file)]);
   });
 });
 
-describe("prometheus", () => {
-  test.skipIf(!has("promtool"))("promtool takes configuration and rules", () => {
+describe.skipIf(!has("promtool"))("prometheus", () => {
+  test("promtool takes configuration and rules", () => {
     execFileSync("promtool", ["check", "config", "prometheus.yml"], { cwd: join(infra, "compose") });
     const { panels } = JSON.parse(read("infra/compose/grafana/dashboards/spillway.json")) as {
       panels: { targets: { expr: string }[] }[];
@@ -328,5 +408,33 @@ describe("prometheus", () => {
     const file = join(folder, "dashboard.yml");
     writeFileSync(file, JSON.stringify({ groups: [{ name: "dashboard", rules }] }));
     execFileSync("promtool", ["check", "rules", file]);
+  });
+
+  /** What fires at `minute`, with a sample of each series a minute. */
+  function firing(alertname: string, series: Readonly<Record<string, string>>, minute: number): string {
+    const file = join(folder, "rules.test.yml");
+    const input_series = Object.entries(series).map(([name, values]) => ({ series: `spillway_${name}`, values }));
+    const alert_rule_test = [{ eval_time: `${minute}m`, alertname, exp_alerts: [] }];
+    const tests = [{ interval: "1m", input_series, alert_rule_test }];
+    writeFileSync(file, JSON.stringify({ rule_files: [join(infra, "compose/rules.yml")], tests }));
+    const { status, stdout, stderr } = spawnSync("promtool", ["test", "rules", file], { encoding: "utf8" });
+    return status === 0 ? "" : stdout + stderr;
+  }
+
+  test("the first dead letter of a reason is told of, as well as the next ones, and for a while only", () => {
+    const letters = { 'sink_dead_letters_total{reason="refused-23514"}': "_x10 1x30 2x60" };
+    const told = (minute: number) => firing("RecordsSetAside", letters, minute);
+    expect(told(9)).toBe("");
+    expect(told(12)).toMatch(/reason="refused-23514"/);
+    expect(told(35)).toBe("");
+    expect(told(43)).toMatch(/reason="refused-23514"/);
+    expect(told(90)).toBe("");
+  });
+
+  test("a database that is away is told of through the attempts to reach it", () => {
+    const store = { sink_circuit_state: "0x5 2x30 1 0x30" };
+    expect(firing("StoreIsAway", store, 4)).toBe("");
+    expect(firing("StoreIsAway", store, 14)).toMatch(/gets no answer/);
+    expect(firing("StoreIsAway", store, 50)).toBe("");
   });
 });

@@ -12,6 +12,8 @@ import { CHECKPOINT, IDENTITY, LOOKED_AT, MORE, PAGE, PAGE_BYTES_MAX, ROW } from
 export interface Saved {
   /** The checkpoint; null: none, nothing of the partition is saved. */
   readonly nextOffset: bigint | null;
+  /** When the server was started, in seconds: another one may have other rows. */
+  readonly server: number;
   readonly rows: Source;
   /** For pages with filters. */
   readonly looked: Looked;
@@ -170,7 +172,6 @@ export interface Understood {
   readonly events: number;
   /** Of all events, printed. */
   readonly bytes: number;
-  /** When the server was started, in seconds: another one may have other rows. */
   readonly server: number;
 }
 
@@ -183,7 +184,7 @@ export function understand(questions: readonly PageQuestion[], rows: readonly An
     answers: parts.map((part) => part.saved(alone)),
     events: parts.reduce((sum, { events }) => sum + events.length, 0),
     bytes: parts.reduce((sum, { bytes }) => sum + bytes, 0),
-    server: rows.find(([, kind]) => kind === CHECKPOINT)?.[6] ?? 0,
+    server: parts[0]?.server ?? 0,
   };
 }
 
@@ -192,6 +193,7 @@ class Part {
   readonly #question: PageQuestion;
   readonly events: Printed[] = [];
   bytes = 0;
+  server = 0;
   readonly #places = new Map<string, Place>();
   #nextOffset: bigint | null = null;
   #seen: AnswerRow | null = null;
@@ -202,7 +204,7 @@ class Part {
   }
 
   take(row: AnswerRow): void {
-    const [, kind, , offset, id, , , , data] = row;
+    const [, kind, , offset, id, , server, , data] = row;
     if (kind === ROW) {
       const { order } = this.#question;
       const place = placeOf(row);
@@ -212,7 +214,8 @@ class Part {
       if (data !== null) this.#dataBytes += Buffer.byteLength(data);
     } else if (kind === IDENTITY) this.#places.set(id ?? "", placeOf(row));
     else if (kind === LOOKED_AT) this.#seen = row;
-    else if (kind === CHECKPOINT && offset !== null) this.#nextOffset = BigInt(offset);
+    else if (kind === CHECKPOINT)
+      [this.#nextOffset, this.server] = [offset === null ? null : BigInt(offset), server ?? 0];
   }
 
   saved(alone: boolean): Saved | typeof TOO_LARGE {
@@ -228,7 +231,7 @@ class Part {
     // Cut by the limit or by bytes: up to the last row. By the bound on what a filter looks at: up to where it looked.
     const full = rowsMax > 0 && (events.length >= rowsMax || cutByBytes);
     const cutAt = full ? (events.at(-1)?.place ?? null) : seen?.[4] === MORE ? lookedTo : null;
-    return { nextOffset: this.#nextOffset, places: this.#places, rows: { events, cutAt }, looked };
+    return { nextOffset: this.#nextOffset, server: this.server, places: this.#places, rows: { events, cutAt }, looked };
   }
 }
 

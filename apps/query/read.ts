@@ -122,14 +122,7 @@ export class Reader {
     const covered = nextOffset > pin.next ? nextOffset : pin.next;
     if (from < pin.start) return null;
     const rows = query.view === "merged" ? [saved.rows] : [];
-    const rest = {
-      view,
-      found,
-      unsavedFrom: nextOffset,
-      places: saved.places,
-      taken: taken(query, rows),
-      looked: saved.looked,
-    };
+    const rest = { view, found, unsavedFrom: nextOffset, saved, taken: taken(query, rows) };
     const ask = (events: Asked["events"]) => this.#rows(lookUp, { events, rowsAfter: null });
     const more = await tailHalf({ order, query, pin }, rest, ask);
     if (more === null) return null;

@@ -18,6 +18,7 @@ const event = (id: string, previous = -1n): TailEvent => ({
 /** An answer that shows rows of these identities. */
 const answer = (nextOffset: bigint | null, ...ids: string[]): Saved => ({
   nextOffset,
+  server: 1,
   places: new Map(ids.map((id) => [id, { epoch: 1, offset: 5n }])),
   rows: { events: [], cutAt: null },
   looked: LOOKED_AT_NONE,

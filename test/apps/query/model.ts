@@ -148,12 +148,12 @@ export class Model {
       saved.filter(({ event }) => wanted.has(event.id)).map(({ event, place }) => [event.id, place]),
     );
     const { checkpoint: nextOffset } = this;
-    if (!this.begun) return { nextOffset: null, places, rows: NONE, looked: LOOKED_AT_NONE };
-    if (rowsAfter === null) return { nextOffset, places, rows: NONE, looked: LOOKED_AT_NONE };
+    if (!this.begun) return { nextOffset: null, server: 1, places, rows: NONE, looked: LOOKED_AT_NONE };
+    if (rowsAfter === null) return { nextOffset, server: 1, places, rows: NONE, looked: LOOKED_AT_NONE };
     const above = rowsAfter.filter((offset) => offset >= nextOffset);
     const { rows, looked } = this.#rows(saved, selection, Math.max(0, scanMax - above.length));
     const end = above[0] === undefined ? null : { epoch: 2, offset: above[0] };
-    return { nextOffset, places, rows: rows === "all above" ? { events: [], cutAt: end } : rows, looked };
+    return { nextOffset, server: 1, places, rows: rows === "all above" ? { events: [], cutAt: end } : rows, looked };
   }
 
   checkpoints(): Map<number, bigint> {

@@ -78,6 +78,28 @@ test("copies whose first copy's row is erased between rows and look-up are not s
   node.kill();
 });
 
+test("a page whose look-up another server has answered than its rows begins again", async () => {
+  const ids = idsFrom("first", 10);
+  const { world, node, shown } = scene(ids, 10n);
+  const first = world.moments.length - 1;
+  world.appendIds(CLIENT, [...ids, "new"]);
+  // A backup in which the copies are the events, since the first ones were erased before they came.
+  world.erase(CLIENT, ({ place }) => place.epoch === EPOCH);
+  world.save(0, 21n);
+  const other = world.moments.length - 1;
+  world.restore(first);
+  let statements = 0;
+  node.meanwhile = () => {
+    // After the first look-up.
+    if (++statements === 2) world.restore(other);
+  };
+  const read = node.read(CLIENT, { ...PLAIN, limit: 2, view: "unsaved" });
+  await settle(node);
+  expect(shown(await read)).toEqual([]);
+  expect(statements).toBeGreaterThan(2);
+  node.kill();
+});
+
 test("a tail that begins anew just when it has reached what a reader waits for is waited for again", async () => {
   const ids = idsFrom("first", 10);
   const { world, node, shown } = scene(ids, 5n);

@@ -72,13 +72,15 @@ function count({ records, savedThrough }: Shown, tally: Tally): void {
 const LATE_MS = 300;
 
 function refusedWithoutReason(world: World, read: Read): string | null {
-  const { problem, query, order, faulty, ms, moments, ends } = read;
+  const { problem, query, order, faulty, shownNone, ms, moments, ends } = read;
   const isBegun = ({ checkpoints }: Moment): boolean => checkpoints[order.partition] !== null;
   const code = problem?.problem.code;
   const wanted = query.atLeast === null ? 0n : beyond(query.atLeast);
   const late = ms >= LATE_MS;
+  const begun = world.moments.slice(moments[0], moments[1] + 1).every(isBegun);
   const reasons = {
-    behind: late || moments[1] > moments[0] || !world.moments.slice(moments[0], moments[1] + 1).every(isBegun),
+    // While the database is away, a node knows what it was shown last.
+    behind: late || moments[1] > moments[0] || !begun || (faulty && shownNone),
     "log-unreachable": late || faulty,
     "store-unreachable": late || faulty,
     "cursor-gone": wanted > ends[0],

@@ -37,6 +37,8 @@ export interface Read {
   readonly faulty: boolean;
   /** A page was made without the database meanwhile. */
   readonly unchecked: boolean;
+  /** The node was last shown that nothing of the log in use is saved, as it is until the log before is saved whole. */
+  readonly shownNone: boolean;
   /** How long it took on the clock. */
   readonly ms: number;
   readonly page: Page | null;
@@ -178,6 +180,7 @@ export class Node {
       ends: [end, part.end],
       faulty: awayBefore || this.#faults > faults,
       unchecked: this.#unchecked > unchecked,
+      shownNone: this.#checkpoints.known(order.partition) === null,
       ms: clock.elapsed() - beganMs,
       page,
       problem,

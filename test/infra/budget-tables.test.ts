@@ -53,9 +53,16 @@ describe("the ready table", () => {
     const stopped = plan({ "query-connections": "2", role: ["app=1x10"] });
     expect(connectionsNeeded(stopped, false) + RESERVED).toBe(20);
     expect(text("README.md")).toContain("| 2 | 4 | 4 + 10 + 6 = 20 |");
-    const pooled = plan({ ...NO_SPILLWAY, standing: ["pgbouncer=1x6"], role: ["app=1x4"] });
-    expect(connectionsNeeded(pooled, true) + RESERVED).toBe(20);
-    expect(text("README.md")).toContain("| any number | 4, the default | 6 | 6 + 8 + 6 = 20 |");
+    for (const [pool, application] of [
+      [4, 10],
+      [6, 8],
+    ] as const) {
+      const pooled = plan({ ...NO_SPILLWAY, standing: [`pgbouncer=1x${pool}`], role: [`app=1x${application / 2}`] });
+      expect(connectionsNeeded(pooled, true) + RESERVED).toBe(20);
+      expect(text("README.md")).toContain(
+        `| any number | 4, the default | ${pool} | ${pool} + ${application} + 6 = 20 |`,
+      );
+    }
   });
 
   test("reckons with the connections that the roles have", () => {

@@ -155,12 +155,13 @@ export class Reader {
   }
 
   // The last checkpoint shown may lie below the tail's start: it went back, or merely came late. Without the database nobody
-  // can tell, so the tail begins anew there: too much of the log is no short page.
+  // can tell, so the tail begins anew there: too much of the log is no short page. What the log has forgotten is saved.
   #rereadFrom({ partition }: ClientOrder, known: bigint | null): void {
     const { tail } = this.#parts;
     const { start } = tail.partition(partition);
-    const [logStart, savedBelow] = [tail.logStart(partition), known ?? tail.logStart(partition)];
-    if (savedBelow < start && savedBelow >= logStart) tail.observe(partition, known, start);
+    const logStart = tail.logStart(partition);
+    const savedBelow = known !== null && known > logStart ? known : logStart;
+    if (savedBelow < start) tail.observe(partition, known === null ? null : savedBelow, start);
   }
 
   async #savedOnly(reading: Reading): Promise<Page> {

@@ -136,6 +136,8 @@ test("without the database, a pin from before the checkpoint went back makes no 
   node.kill();
 });
 
+const AWAY = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+
 test("without the database, an unsaved page begins where its header says that saving has come to", async () => {
   const ids = idsFrom("first", 10);
   const { world, node, shown } = scene(ids, 5n);
@@ -160,7 +162,29 @@ test("without the database, an unsaved page begins where its header says that sa
   node.kill();
 });
 
-const AWAY = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+test("without the database, an unsaved page begins where the log does, if that has forgotten what came after the checkpoint", async () => {
+  const ids = idsFrom("first", 10);
+  const { world, node, shown } = scene(ids, 5n);
+  await settle(node);
+  let calls = 0;
+  node.meanwhile = () => {
+    if (++calls !== 2) return;
+    // Another snapshot has shown more, and its answer came first; then the checkpoint went back, and the log was trimmed below it.
+    world.save(0, 9n);
+    node.tail.partition(0).evict(9n);
+    world.goBack(0, 7n);
+    world.trim(0, 7n);
+  };
+  const late = node.read(CLIENT, PLAIN);
+  await settle(node);
+  expect((await late).page?.hasMore).toBe(false);
+  node.storeFault = AWAY;
+  const read = node.read(CLIENT, { ...PLAIN, view: "unsaved" });
+  await settle(node);
+  expect(shown(await read)).toEqual(ids.slice(7));
+  node.kill();
+});
+
 const AGAIN = idsFrom("first", 10).slice(8);
 const FROM_TAIL = [
   { view: "unsaved" },

@@ -37,7 +37,7 @@ export interface Read {
   readonly faulty: boolean;
   /** A page was made without the database meanwhile. */
   readonly unchecked: boolean;
-  /** The node was last shown that nothing of the log in use is saved, as it is until the log before is saved whole. */
+  /** The node had been shown that nothing of the log in use is saved, as it is until the log before is saved whole. */
   readonly shownNone: boolean;
   /** How long it took on the clock. */
   readonly ms: number;
@@ -173,6 +173,8 @@ export class Node {
     const part = world.part(order.partition);
     const [moment, end, faults, beganMs] = [world.moments.length - 1, part.end, this.#faults, clock.elapsed()];
     const [awayBefore, unchecked] = [this.#checkpoints.away, this.#unchecked];
+    const isShownNone = (): boolean => this.#checkpoints.known(order.partition) === null;
+    const shownNoneBefore = isShownNone();
     const ended = (page: Page | null, problem: ProblemError | null): Read => ({
       order,
       query,
@@ -180,7 +182,7 @@ export class Node {
       ends: [end, part.end],
       faulty: awayBefore || this.#faults > faults,
       unchecked: this.#unchecked > unchecked,
-      shownNone: this.#checkpoints.known(order.partition) === null,
+      shownNone: shownNoneBefore || isShownNone(),
       ms: clock.elapsed() - beganMs,
       page,
       problem,

@@ -34,7 +34,7 @@ export class Firsts {
     for (;;) {
       const reliance = this.#rely(partition, asked.events);
       const saved = await ask({ ...asked, events: reliance.open });
-      if (this.#holds(partition, reliance, saved, asked.rowsAfter !== null)) return saved;
+      if (this.#holds(partition, asked, reliance, saved)) return saved;
     }
   }
 
@@ -46,7 +46,12 @@ export class Firsts {
   }
 
   /** Whether the answer holds without those that were not asked about; otherwise they are asked about next time. */
-  #holds(partition: number, reliance: Reliance, { nextOffset, places }: Saved, withRows: boolean): boolean {
+  #holds(
+    partition: number,
+    { rowsAfter, tailStart }: Asked,
+    reliance: Reliance,
+    { nextOffset, places }: Saved,
+  ): boolean {
     const { open, relied, proof, checkpoint } = reliance;
     const shown = nextOffset ?? -1n;
     const wentBack = checkpoint !== null && shown < checkpoint;
@@ -55,11 +60,11 @@ export class Firsts {
     const highest = this.#checkpoints.get(partition);
     if (wentBack || highest === undefined || shown > highest) this.#checkpoints.set(partition, shown);
     if (this.#proof !== proof) return relied.length === 0;
-    // Without a checkpoint the rows of the log before may still be coming.
-    if (nextOffset !== null)
+    // Without a checkpoint the rows of the log before may still be coming; below the tail's start it knows no earlier records.
+    if (shown >= tailStart)
       for (const event of open) if (event.previous < 0n && !places.has(event.id)) event.noRow = proof;
     // Saved meanwhile: where the page's rows may be of an earlier snapshot, its own row is what tells of it.
-    const saved = withRows ? [] : relied.filter(({ offset }) => offset < shown);
+    const saved = rowsAfter !== null ? [] : relied.filter(({ offset }) => offset < shown);
     for (const event of saved) event.noRow = null;
     return saved.length === 0;
   }

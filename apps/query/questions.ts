@@ -23,8 +23,9 @@ export interface Saved {
 
 /** What a read asks besides the checkpoint. */
 export interface Asked {
-  /** Are they saved, and where? */
+  /** Are they saved, and where? Of a tail that begins at `tailStart`. */
   readonly events: readonly TailEvent[];
+  readonly tailStart: bigint;
   /**
    * Null: no rows are wanted. Otherwise offsets, ascending, of what is looked at before any row: what of it lies at or above
    * the checkpoint leaves the rows less to look at.
@@ -220,18 +221,17 @@ class Part {
 
   saved(alone: boolean): Saved | typeof TOO_LARGE {
     const { order, rowsAfter, rowsMax } = this.#question;
-    const cutByBytes = this.#dataBytes >= this.#question.bytesMax(alone);
+    const [seen, cutByBytes] = [this.#seen, this.#dataBytes >= this.#question.bytesMax(alone)];
     if (cutByBytes && !alone) return TOO_LARGE;
-    const seen = this.#seen;
     const looked = seen?.[3] ? { rows: seen[6] ?? 0, to: placeOf(seen) } : LOOKED_AT_NONE;
     // Nothing was left for the rows: then the page has looked as far as the last event above them.
     const above = rowsAfter.find((offset) => offset >= (this.#nextOffset ?? 0n));
     const lookedTo = looked.to ?? (above === undefined ? null : { epoch: order.epoch, offset: above });
-    const { events } = this;
     // Cut by the limit or by bytes: up to the last row. By the bound on what a filter looks at: up to where it looked.
-    const full = rowsMax > 0 && (events.length >= rowsMax || cutByBytes);
-    const cutAt = full ? (events.at(-1)?.place ?? null) : seen?.[4] === MORE ? lookedTo : null;
-    return { nextOffset: this.#nextOffset, server: this.server, places: this.#places, rows: { events, cutAt }, looked };
+    const full = rowsMax > 0 && (this.events.length >= rowsMax || cutByBytes);
+    const cutAt = full ? (this.events.at(-1)?.place ?? null) : seen?.[4] === MORE ? lookedTo : null;
+    const rows = { events: this.events, cutAt };
+    return { nextOffset: this.#nextOffset, server: this.server, places: this.#places, rows, looked };
   }
 }
 

@@ -114,7 +114,7 @@ export class Reader {
     const found = candidates(view, order.epoch, query);
     const lookUp = isInTail(reading, pin) ? { ...reading, untilMs: this.#soon(reading) } : reading;
     const rowsAfter = query.view === "merged" ? lookedAtFirst(view, order.epoch, query) : null;
-    const saved = await this.#rows(lookUp, { events: found.events, rowsAfter });
+    const saved = await this.#rows(lookUp, { events: found.events, tailStart: pin.start, rowsAfter });
     checkpoints.observe(order.partition, saved.nextOffset, pin.start);
     requireBegun(reading, saved.nextOffset);
     const nextOffset = saved.nextOffset ?? 0n;
@@ -123,7 +123,7 @@ export class Reader {
     if (from < pin.start) return null;
     const rows = query.view === "merged" ? [saved.rows] : [];
     const rest = { view, found, unsavedFrom: nextOffset, saved, taken: taken(query, rows) };
-    const ask = (events: Asked["events"]) => this.#rows(lookUp, { events, rowsAfter: null });
+    const ask = (events: Asked["events"]) => this.#rows(lookUp, { events, tailStart: pin.start, rowsAfter: null });
     const more = await tailHalf({ order, query, pin }, rest, ask);
     if (more === null) return null;
     const sources = query.order === "asc" ? [...rows, more] : [more, ...rows];
@@ -170,7 +170,8 @@ export class Reader {
     const proof: { asked: boolean; gone: ProblemError | null } = { asked: false, gone: null };
     for (;;) {
       const startBefore = tail.partition(order.partition).start;
-      const saved = checkpoints.away ? null : await this.#orAway(this.#rows(reading, { events: [], rowsAfter: [] }));
+      const asked = { events: [], tailStart: startBefore, rowsAfter: [] };
+      const saved = checkpoints.away ? null : await this.#orAway(this.#rows(reading, asked));
       if (saved === null) throw storeUnreachable(true);
       checkpoints.observe(order.partition, saved.nextOffset, startBefore);
       requireBegun(reading, saved.nextOffset);

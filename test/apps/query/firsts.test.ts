@@ -28,8 +28,8 @@ function scene() {
   const firsts = new Firsts();
   const lookedUp: string[] = [];
   const answers: PromiseWithResolvers<Saved>[] = [];
-  const read = (events: readonly TailEvent[], { partition = 0, rows = true } = {}): Promise<Saved> =>
-    firsts.page(partition, { events, rowsAfter: rows ? [] : null }, ({ events: open }) => {
+  const read = (events: readonly TailEvent[], { partition = 0, rows = true, tailStart = 0n } = {}): Promise<Saved> =>
+    firsts.page(partition, { events, tailStart, rowsAfter: rows ? [] : null }, ({ events: open }) => {
       lookedUp.push(open.map(({ id }) => id).join(" "));
       const answer = Promise.withResolvers<Saved>();
       answers.push(answer);
@@ -41,6 +41,17 @@ function scene() {
   };
   return { firsts, lookedUp, read, reply };
 }
+
+test("an event is looked up again as long as records below its tail's start are unsaved: one of them may be the first", async () => {
+  const { lookedUp, read, reply } = scene();
+  const events = [event("a")];
+  for (const checkpoint of [9n, 10n]) {
+    void read(events, { tailStart: 10n });
+    await reply(answer(checkpoint));
+  }
+  void read(events, { tailStart: 10n });
+  expect(lookedUp).toEqual(["a", "a", ""]);
+});
 
 test("an event that no row precedes is looked up once; one with a row or an earlier record each time", async () => {
   const { lookedUp, read, reply } = scene();

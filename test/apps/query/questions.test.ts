@@ -24,7 +24,7 @@ type Drawn = typeof drawn extends fc.Arbitrary<infer D> ? D : never;
 
 const NO_IDS: readonly TailEvent[] = [];
 const questionOf = ({ clientId, selection, rowsAfter }: Drawn): PageQuestion =>
-  new PageQuestion(orderOf(clientId), selection, { events: NO_IDS, rowsAfter }, 500);
+  new PageQuestion(orderOf(clientId), selection, { events: NO_IDS, tailStart: 0n, rowsAfter }, 500);
 
 test("two questions are one if and only if they ask the database the same", () => {
   // Two that differ in one part at most: where two differ in many, a part that the key forgets does not show.
@@ -63,7 +63,7 @@ test("an equal question's identities are asked about too", () => {
     limit: 10,
   };
   const [one, other] = [ids("a", 'b"\\'), ids("a", "c,{}")].map(
-    (events) => new PageQuestion(orderOf("x"), selection, { events, rowsAfter: [] }, 500),
+    (events) => new PageQuestion(orderOf("x"), selection, { events, tailStart: 0n, rowsAfter: [] }, 500),
   ) as [PageQuestion, PageQuestion];
   expect(one.key).toBe(other.key);
   one.join(other);

@@ -63,7 +63,7 @@ const PLAIN: Selection = {
   order: "asc",
   limit: 100,
 };
-const ALL: Asked = { events: [], rowsAfter: [] };
+const ALL: Asked = { events: [], tailStart: 0n, rowsAfter: [] };
 
 /** What `Rows` asks of a pool for its pages, with the sizes of its statements. */
 function counted(pool: Pool): { readonly pool: Pool; readonly sizes: number[] } {
@@ -114,7 +114,12 @@ describe("rows of two epochs, with checkpoints in between", () => {
     };
     const ids = Array.from({ length: random.pick([0, 0, 3, 50]) }, () => ({ id: idOf(random.below(2_600)) }));
     const rowsAfter = maybe(0.8, () => (random.next() < 0.1 ? [5n, 150n, 250n] : []));
-    return [orderOf(random.pick(CLIENTS)), selection, { events: ids as unknown as TailEvent[], rowsAfter }, 60_000];
+    return [
+      orderOf(random.pick(CLIENTS)),
+      selection,
+      { events: ids as unknown as TailEvent[], tailStart: 0n, rowsAfter },
+      60_000,
+    ];
   }
 
   test("thousands of random questions at once get what each gets alone, over three connections", async () => {
@@ -244,7 +249,7 @@ test("unsaved events are looked up once, until rows come back", async () => {
   const order = new ClientOrder("a", { epoch: 1, partitions: new Map([[1, 1]]) });
   const events = ["new", "old"].map((id) => ({ id, previous: -1n }) as TailEvent);
   const places = async (): Promise<string[]> => [
-    ...(await rows.page(order, PLAIN, { events, rowsAfter: null }, 60_000)).places.keys(),
+    ...(await rows.page(order, PLAIN, { events, tailStart: 0n, rowsAfter: null }, 60_000)).places.keys(),
   ];
   const save = (id: string, offset: number): Promise<unknown> =>
     own.database.query("INSERT INTO spillway.event VALUES ('a', 1, $2, $1, 't', now(), now(), '1')", [id, offset]);

@@ -99,7 +99,8 @@ describe.skipIf(cluster === null)("of three brokers", () => {
     }
     over.resolve();
     await traffic;
-    const facts = await (await spillway.log()).admin.facts(`${topic}.wider`);
+    const { admin: own } = await spillway.log();
+    const facts = await until("the new topic is led", () => own.facts(`${topic}.wider`));
     expect(facts).toMatchObject({ partitions: 6, replication: BROKERS, config: { "min.insync.replicas": "2" } });
     await spillway.saved(60_000);
     await spillway.check({ okIds: 200, pages: 100 });

@@ -72,8 +72,9 @@ export class LogView implements AsyncDisposable {
     return new LogView(topic, epoch, await kafka.admin(), await kafka.partitionReader());
   }
 
+  /** A leader that has just been chosen is not known everywhere yet: it is asked for again. */
   offsets(): Promise<ReadonlyMap<number, OffsetRange>> {
-    return this.admin.offsets(this.#topic);
+    return until(`the offsets of ${this.#topic}`, () => this.admin.offsets(this.#topic));
   }
 
   /** Every record of every partition up to the ends at this moment. */
@@ -83,8 +84,10 @@ export class LogView implements AsyncDisposable {
     for (const [partition, { low, high }] of [...ranges].sort(([a], [b]) => a - b))
       for (let next = low; next < high; ) {
         const request = { topic: this.#topic, offsets: new Map([[partition, next]]), maxWaitMs: FETCH_WAIT_MS };
-        const [fetched] = await this.#reader.fetch({ ...request, maxBytes: FETCH_BYTES_MAX });
-        if (fetched === undefined) throw new Error(`${this.#topic}/${partition}: nothing was fetched`);
+        const fetched = await until(`records of ${this.#topic}/${partition}`, async () => {
+          const [answer] = await this.#reader.fetch({ ...request, maxBytes: FETCH_BYTES_MAX });
+          return answer;
+        });
         for (const { offset, key, value } of fetched.records)
           records.push({
             ...placed(this.epoch, partition, offset),
